@@ -1,1 +1,36 @@
-//! wire
+//! What the host and the agent say to each other over the one byte channel.
+//!
+//! A conversation begins with a [`Greeting`]: the host sends it, the agent
+//! echoes it, and whatever either side heard before is forgotten. So a
+//! restored guest, which remembers an older conversation, starts afresh.
+//! After that both sides send frames:
+//!
+//! ```text
+//! | stream u32 | length u32 | kind u8 | lane u8 | zero u16 | payload … |   little endian
+//! ```
+//!
+//! The host opens streams, one per request. A stream has three lanes of raw
+//! bytes ([`Lane`]), each with its own credit, and small typed messages beside
+//! them ([`Request`], [`Event`], [`Control`]). Messages are CBOR maps with
+//! numbered fields: a field may be added, never changed, and a peer skips what
+//! it does not know. [`GENERATION`] counts such additions.
+//!
+//! Everything that comes from the guest is hostile. A frame that breaks a rule
+//! is a [`WireError`], and the conversation ends there.
+
+mod frame;
+mod greeting;
+mod message;
+mod window;
+
+pub use frame::{Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, WireError, encode};
+pub use greeting::{GREETING_LEN, Greeting, GreetingScanner};
+pub use message::{
+    Control, Event, Exec, Exited, Hello, Job, Request, Resumed, Welcome, decode_message,
+    encode_message,
+};
+pub use window::{ReceiveWindow, SendWindow, WINDOW};
+
+/// The version of this protocol. Additions raise it; both sides then speak
+/// the lower of the two numbers that [`Hello`] and [`Welcome`] carry.
+pub const GENERATION: u32 = 1;

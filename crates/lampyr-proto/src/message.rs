@@ -1,0 +1,218 @@
+//! The typed messages. Fields are numbered and optional where they came later.
+
+use minicbor::{Decode, Encode};
+
+use crate::WireError;
+
+/// What the host asks for when it opens a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Who are you? Answered by [`Event::Welcome`].
+    #[n(0)]
+    Hello(#[n(0)] Hello),
+    /// You were restored and are somebody else now. Answered by
+    /// [`Event::Done`] once everything in it is in force.
+    #[n(1)]
+    Resumed(#[n(0)] Resumed),
+    /// Run this. Answered by [`Event::Exited`].
+    #[n(2)]
+    Exec(#[n(0)] Box<Exec>),
+    /// You are about to be saved: answer [`Event::Done`], forget this
+    /// conversation, wait for the next greeting.
+    #[n(3)]
+    Quiesce,
+}
+
+/// The host introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Hello {
+    /// The newest protocol generation that the host speaks.
+    #[n(0)]
+    pub generation: u32,
+}
+
+/// The agent introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Welcome {
+    /// The newest protocol generation that the agent speaks.
+    #[n(0)]
+    pub generation: u32,
+    /// The guest kernel's release.
+    #[n(1)]
+    pub kernel: String,
+}
+
+/// What makes a restored machine different from its template.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Resumed {
+    /// Fresh entropy for the kernel's random generator.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub entropy: Vec<u8>,
+    /// The wall clock, in nanoseconds since 1970.
+    #[n(1)]
+    pub clock_ns: u64,
+    /// The new host name.
+    #[n(2)]
+    pub hostname: String,
+    /// The new machine id: 32 hexadecimal digits.
+    #[n(3)]
+    pub machine_id: String,
+}
+
+impl std::fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The entropy is a secret and stays out of every log.
+        f.debug_struct("Resumed").field("hostname", &self.hostname).finish_non_exhaustive()
+    }
+}
+
+/// A process to run.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Exec {
+    /// What to run.
+    #[n(0)]
+    pub job: Job,
+    /// Its environment, over the agent's default one.
+    #[n(1)]
+    pub env: Vec<(String, String)>,
+    /// Its working directory; the root's home if there is none.
+    #[n(2)]
+    pub workdir: Option<String>,
+    /// After so many milliseconds it gets SIGTERM.
+    #[n(3)]
+    pub timeout_ms: Option<u64>,
+    /// So many milliseconds after SIGTERM, everything it started gets SIGKILL.
+    #[n(4)]
+    pub grace_ms: u64,
+}
+
+/// What a process is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Job {
+    /// `/bin/sh -c` of this text.
+    #[n(0)]
+    Shell(#[n(0)] String),
+    /// A program, looked up in PATH, and its arguments.
+    #[n(1)]
+    Argv(#[n(0)] Vec<String>),
+    /// Unpacks the tree that comes on standard input to this path.
+    #[n(2)]
+    Put(#[n(0)] String),
+    /// Packs the tree at this path to standard output.
+    #[n(3)]
+    Get(#[n(0)] String),
+}
+
+/// What the host says to a running process.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Control {
+    /// Sends this signal to the process group.
+    #[n(0)]
+    Signal(#[n(0)] i32),
+}
+
+/// What the agent says on a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Event {
+    /// The answer to [`Request::Hello`].
+    #[n(0)]
+    Welcome(#[n(0)] Welcome),
+    /// It is done.
+    #[n(1)]
+    Done,
+    /// It could not be done, and this is why.
+    #[n(2)]
+    Failed(#[n(0)] String),
+    /// The process has started, with this id in the guest.
+    #[n(3)]
+    Started(#[n(0)] u32),
+    /// The process has ended, and all its output was sent before this.
+    #[n(4)]
+    Exited(#[n(0)] Exited),
+}
+
+/// How a process ended and what it used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Exited {
+    /// Its exit code, where it exited.
+    #[n(0)]
+    pub code: Option<i32>,
+    /// The signal that ended it, where one did.
+    #[n(1)]
+    pub signal: Option<i32>,
+    /// Whether it ran past its timeout.
+    #[n(2)]
+    pub timed_out: bool,
+    /// From spawn to exit as the agent saw it, in microseconds.
+    #[n(3)]
+    pub wall_us: u64,
+    /// Processor time of it and all it started, in microseconds.
+    #[n(4)]
+    pub cpu_us: Option<u64>,
+    /// The most memory it and all it started ever held, in bytes.
+    #[n(5)]
+    pub peak_memory: Option<u64>,
+    /// The kernel killed something in it for want of memory.
+    #[n(6)]
+    pub oom: bool,
+    /// It was refused a process because there were too many.
+    #[n(7)]
+    pub pids_limit: bool,
+    /// Something it started still holds its output open.
+    #[n(8)]
+    pub left_running: bool,
+}
+
+/// A message as the payload of a frame.
+pub fn encode_message<T: Encode<()>>(message: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to a vector cannot fail.
+    let _ = minicbor::encode(message, &mut bytes);
+    bytes
+}
+
+/// Reads the payload of a frame. Trailing bytes are an error.
+pub fn decode_message<'b, T: Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, WireError> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let message = decoder.decode().map_err(|e| WireError::Message(e.to_string()))?;
+    if decoder.position() == bytes.len() {
+        Ok(message)
+    } else {
+        Err(WireError::Message("bytes behind its end".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frozen bytes of generation 1: an agent in an old template says these.
+    /// Never edit a line; a new generation adds lines.
+    #[test]
+    fn generation_1_still_reads() {
+        let welcome = Event::Welcome(Welcome { generation: 1, kernel: "6.1".into() });
+        let exited = Event::Exited(Exited { code: Some(3), wall_us: 7, ..Exited::default() });
+        let cases = [(welcome, "820081a200010163362e31"), (Event::Done, "820180"), (exited, EXITED)];
+        for (event, frozen) in cases {
+            let bytes: Vec<u8> = (0..frozen.len() / 2)
+                .map(|i| u8::from_str_radix(&frozen[2 * i..2 * i + 2], 16).unwrap())
+                .collect();
+            assert_eq!(decode_message::<Event>(&bytes), Ok(event.clone()));
+            assert_eq!(encode_message(&event), bytes, "{event:?}");
+        }
+    }
+    const EXITED: &str = "820481a6000302f4030706f407f408f4";
+
+    #[test]
+    fn unknown_fields_are_skipped() {
+        // {0: 1, 1: "6.1", 99: [1, 2]}
+        let newer = b"\x82\x00\x81\xa3\x00\x01\x01\x63\x36\x2e\x31\x18\x63\x82\x01\x02";
+        let welcome = Event::Welcome(Welcome { generation: 1, kernel: "6.1".into() });
+        assert_eq!(decode_message::<Event>(newer), Ok(welcome));
+    }
+}
