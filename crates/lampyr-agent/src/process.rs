@@ -1,0 +1,227 @@
+//! A process that runs for the host: its pipes, its deadline, its end.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use lampyr_proto::{Exec, Exited, Kind, Lane, ReceiveWindow, SendWindow, WireError, encode};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::cgroup::Cgroup;
+use crate::port::Port;
+use crate::spawn::Spawned;
+
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) stdin: Input,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
+    group: Option<Cgroup>,
+    started: Instant,
+    exited: Option<Exited>,
+    deadline: Option<Instant>,
+    grace: Duration,
+    timed_out: bool,
+}
+
+impl Process {
+    pub(crate) fn new(spawned: Spawned, group: Option<Cgroup>, exec: &Exec, started: Instant) -> Self {
+        Self {
+            pid: spawned.pid,
+            stdin: Input { fd: Some(spawned.stdin), ..Input::default() },
+            stdout: Output::new(spawned.stdout, Lane::Stdout),
+            stderr: Output::new(spawned.stderr, Lane::Stderr),
+            group,
+            started,
+            exited: None,
+            deadline: exec.timeout_ms.and_then(|ms| started.checked_add(Duration::from_millis(ms))),
+            grace: Duration::from_millis(exec.grace_ms),
+            timed_out: false,
+        }
+    }
+
+    /// When [`Self::expire`] wants to be called next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The deadline has passed: first a request to end, then the end.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if self.timed_out {
+            self.deadline = None;
+            self.kill();
+        } else {
+            self.timed_out = true;
+            self.deadline = now.checked_add(self.grace);
+            self.signal(libc::SIGTERM);
+        }
+    }
+
+    /// Sends a signal to the process group. Numbers that are no signals, and
+    /// processes that are gone, are passed over.
+    pub(crate) fn signal(&self, number: i32) {
+        // SAFETY: kill has no memory effects; a bad number is an error it returns.
+        unsafe { libc::kill(-self.pid, number) };
+    }
+
+    /// Ends the process and all it started.
+    pub(crate) fn kill(&self) {
+        match (&self.group, Pid::from_raw(self.pid)) {
+            (Some(group), _) => group.kill(),
+            (None, Some(pid)) => drop(kill_process_group(pid, Signal::KILL)),
+            (None, None) => {}
+        }
+    }
+
+    /// The process itself has ended; what it wrote last is still to be read.
+    pub(crate) fn reaped(&mut self, status: i32, usage: &libc::rusage) {
+        let micros = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+        self.exited = Some(Exited {
+            code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+            signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+            timed_out: self.timed_out,
+            wall_us: self.started.elapsed().as_micros() as u64,
+            cpu_us: Some(micros(usage.ru_utime) + micros(usage.ru_stime)),
+            peak_memory: Some(usage.ru_maxrss as u64 * 1024),
+            ..Exited::default()
+        });
+        self.stdout.ready = true;
+        self.stderr.ready = true;
+    }
+
+    /// Moves one piece of each output towards the host. Returns whether there
+    /// may be more to move at once.
+    pub(crate) fn pump(&mut self, stream: u32, port: &mut Port, scratch: &mut [u8]) -> bool {
+        let last = self.exited.is_some();
+        let out = self.stdout.pump(stream, port, scratch, last);
+        let err = self.stderr.pump(stream, port, scratch, last);
+        out || err
+    }
+
+    /// How it ended, once it did and all its output was sent.
+    pub(crate) fn finished(&mut self) -> Option<Exited> {
+        if self.stdout.fd.is_some() || self.stderr.fd.is_some() {
+            return None;
+        }
+        let mut exited = self.exited.take()?;
+        exited.left_running = self.stdout.left_open || self.stderr.left_open;
+        let clean = exited.code == Some(0);
+        if let Some(group) = self.group.as_ref().filter(|_| !clean) {
+            let troubles = group.troubles();
+            (exited.oom, exited.pids_limit) = (troubles.oom, troubles.pids_limit);
+        }
+        if self.timed_out {
+            self.kill();
+        }
+        Some(exited)
+    }
+}
+
+/// A standard input: bytes from the host on their way into a pipe.
+#[derive(Default)]
+pub(crate) struct Input {
+    pub(crate) fd: Option<OwnedFd>,
+    pending: VecDeque<u8>,
+    ended: bool,
+    window: ReceiveWindow,
+}
+
+impl Input {
+    /// Bytes arrived. Returns credit to give, if any.
+    pub(crate) fn arrive(&mut self, bytes: &[u8]) -> Result<Option<u32>, WireError> {
+        if self.ended {
+            return Err(WireError::OutOfPlace("byte behind the end of its lane"));
+        }
+        self.window.arrive(bytes.len())?;
+        self.pending.extend(bytes);
+        Ok(self.pump())
+    }
+
+    /// No more bytes will arrive.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+        self.pump();
+    }
+
+    /// Moves what the pipe takes now. A process that does not read any more
+    /// must not stop the host: its input is dropped.
+    pub(crate) fn pump(&mut self) -> Option<u32> {
+        let mut moved = 0;
+        while let Some(fd) = self.fd.as_ref().filter(|_| !self.pending.is_empty()) {
+            match rustix::io::write(fd, self.pending.as_slices().0) {
+                Ok(n) => {
+                    self.pending.drain(..n);
+                    moved += n;
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => self.fd = None,
+            }
+        }
+        if self.fd.is_none() {
+            moved += self.pending.len();
+            self.pending.clear();
+        } else if self.ended && self.pending.is_empty() {
+            self.fd = None;
+        }
+        self.window.consume(moved)
+    }
+}
+
+/// A standard output or error: bytes from a pipe on their way to the host.
+pub(crate) struct Output {
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) ready: bool,
+    pub(crate) window: SendWindow,
+    lane: Lane,
+    left_open: bool,
+}
+
+impl Output {
+    fn new(fd: OwnedFd, lane: Lane) -> Self {
+        Self { fd: Some(fd), ready: false, window: SendWindow::default(), lane, left_open: false }
+    }
+
+    /// Moves one frame's worth. `last`: the process is gone, so an empty pipe
+    /// is the end, even where something it left behind still holds it open.
+    fn pump(&mut self, stream: u32, port: &mut Port, scratch: &mut [u8], last: bool) -> bool {
+        let limit = self.window.available().min(scratch.len());
+        let Some(fd) = self.fd.as_ref().filter(|_| self.ready && limit > 0 && port.has_room()) else {
+            return false;
+        };
+        match rustix::io::read(fd, &mut scratch[..limit]) {
+            Ok(n) if n > 0 => {
+                self.window.spend(n);
+                encode(port.out(), stream, Kind::Data, self.lane, &scratch[..n]);
+                return true;
+            }
+            Err(Errno::INTR) => return true,
+            Err(Errno::AGAIN) if !last => self.ready = false,
+            Err(Errno::AGAIN) => {
+                self.left_open = true;
+                self.fd = None;
+            }
+            Ok(_) | Err(_) => self.fd = None,
+        }
+        false
+    }
+}
+
+/// Collects one child that has ended: its id, status and use of resources.
+pub(crate) fn reap() -> io::Result<Option<(i32, i32, libc::rusage)>> {
+    let mut status = 0;
+    // SAFETY: an rusage is plain data, and all zeroes is a valid one.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live locals.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
+    match pid {
+        0 => Ok(None),
+        pid if pid > 0 => Ok(Some((pid, status, usage))),
+        _ => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+            e => Err(e),
+        },
+    }
+}

@@ -1,0 +1,344 @@
+//! The agent's loop: one `epoll` over the channel, the children and their pipes.
+//!
+//! ```text
+//! Silent --greeting--> Open --frames--> Open
+//!   ^                   |
+//!   +---- Quiesce, a broken frame, or a channel without a host
+//! ```
+//!
+//! Leaving `Open` ends every process of that conversation. All descriptors
+//! are edge-triggered: what is ready is remembered, and moved when there is
+//! credit and room for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use lampyr_proto::{
+    Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Request, Welcome, WireError,
+    decode_message, encode, encode_message,
+};
+use rustix::event::{Timespec, epoll};
+
+use crate::cgroup::Cgroups;
+use crate::conversation::Conversation;
+use crate::identity::{self, Scope};
+use crate::port::Port;
+use crate::process::{self, Process};
+use crate::spawn::spawn;
+
+const PORT: u64 = u64::MAX;
+const CHILDREN: u64 = u64::MAX - 1;
+
+/// Serves the host on `port` for as long as the machine lives; as an ordinary
+/// process, until the host is gone.
+pub(crate) fn serve(port: OwnedFd, cgroups: Cgroups, scope: Scope) -> io::Result<()> {
+    let mut server = Server::new(Port::new(port)?, cgroups, scope)?;
+    while server.turn()? {}
+    Ok(())
+}
+
+struct Server {
+    epoll: OwnedFd,
+    port: Port,
+    children: OwnedFd,
+    conversation: Conversation,
+    processes: BTreeMap<u32, Process>,
+    /// Streams that may have something to move.
+    active: BTreeSet<u32>,
+    cgroups: Cgroups,
+    scope: Scope,
+    scratch: Vec<u8>,
+    host_gone: bool,
+}
+
+impl Server {
+    fn new(port: Port, cgroups: Cgroups, scope: Scope) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let children = child_signals()?;
+        watch(&epoll, &port, PORT, epoll::EventFlags::IN | epoll::EventFlags::OUT)?;
+        watch(&epoll, &children, CHILDREN, epoll::EventFlags::IN)?;
+        Ok(Self {
+            epoll,
+            port,
+            children,
+            conversation: Conversation::new(),
+            processes: BTreeMap::new(),
+            active: BTreeSet::new(),
+            cgroups,
+            scope,
+            scratch: vec![0; MAX_PAYLOAD],
+            host_gone: false,
+        })
+    }
+
+    /// Waits for something to happen and deals with all of it. Returns whether
+    /// to go on.
+    fn turn(&mut self) -> io::Result<bool> {
+        for (token, writable) in self.wait()? {
+            match token {
+                PORT => self.hear()?,
+                CHILDREN => self.collect_children()?,
+                token => self.pipe_ready(token, writable),
+            }
+        }
+        self.expire();
+        self.pump()?;
+        if self.processes.is_empty() {
+            self.cgroups.refill();
+        }
+        Ok(!(self.host_gone && self.scope == Scope::Process))
+    }
+
+    fn wait(&self) -> io::Result<Vec<(u64, bool)>> {
+        let mut events = Vec::with_capacity(64);
+        let buffer = rustix::buffer::spare_capacity(&mut events);
+        match epoll::wait(&self.epoll, buffer, self.patience().as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let out = epoll::EventFlags::OUT | epoll::EventFlags::ERR;
+        Ok(events.iter().map(|e| (e.data.u64(), { e.flags }.intersects(out))).collect())
+    }
+
+    /// How long until the next deadline.
+    fn patience(&self) -> Option<Timespec> {
+        let next = self.processes.values().filter_map(Process::deadline).min()?;
+        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
+    }
+
+    /// Reads all that the host has said, and does it.
+    fn hear(&mut self) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.scratch);
+        while let Some(n) = self.port.read(&mut buffer)? {
+            if n == 0 {
+                self.host_gone = true;
+                self.end_conversation();
+                break;
+            }
+            self.host_gone = false;
+            self.listen(&buffer[..n])?;
+        }
+        self.scratch = buffer;
+        Ok(())
+    }
+
+    fn listen(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(greeting) = self.conversation.feed(bytes) {
+            self.port.out().extend_from_slice(&greeting.to_bytes());
+        }
+        loop {
+            match self.conversation.next_frame() {
+                Ok(None) => return Ok(()),
+                Ok(Some(frame)) => {
+                    if self.obey(&frame)?.is_err() {
+                        return Ok(self.end_conversation());
+                    }
+                }
+                Err(_) => return Ok(self.end_conversation()),
+            }
+        }
+    }
+
+    fn end_conversation(&mut self) {
+        for process in std::mem::take(&mut self.processes).values() {
+            process.kill();
+        }
+        self.active.clear();
+        self.port.forget_output();
+        self.conversation = Conversation::new();
+    }
+
+    /// The message switch: one line per kind of frame.
+    fn obey(&mut self, frame: &Frame) -> io::Result<Result<(), WireError>> {
+        let stream = frame.stream;
+        Ok(match frame.kind {
+            Kind::Open => match decode_message(&frame.payload) {
+                Ok(request) => self.answer(stream, request).map(Ok)?,
+                Err(e) => Err(e),
+            },
+            Kind::Message => self.control(stream, &frame.payload),
+            Kind::Data => self.input(stream, &frame.payload),
+            Kind::End => Ok(self.with(stream, |p| p.stdin.end())),
+            Kind::Credit => self.credit(frame),
+            Kind::Close => Ok(self.close(stream)),
+        })
+    }
+
+    /// The request switch: one line per request.
+    fn answer(&mut self, stream: u32, request: Request) -> io::Result<()> {
+        match request {
+            Request::Hello(_) => self.say(stream, &Event::Welcome(welcome())),
+            Request::Resumed(new) => match identity::assume(&new, self.scope) {
+                Ok(()) => self.say(stream, &Event::Done),
+                Err(e) => self.say(stream, &Event::Failed(e.to_string())),
+            },
+            Request::Exec(exec) => self.start(stream, &exec),
+            Request::Quiesce => {
+                self.say(stream, &Event::Done);
+                self.port.flush_all()?;
+                self.cgroups.refill();
+                self.end_conversation();
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, stream: u32, exec: &Exec) {
+        let started = Instant::now();
+        let group = self.cgroups.take();
+        let spawned = spawn(exec, group.as_ref().map(AsFd::as_fd));
+        let watched = spawned.and_then(|child| {
+            let pipes = [(&child.stdin, 0), (&child.stdout, 1), (&child.stderr, 2)];
+            for (pipe, lane) in pipes {
+                let flags = if lane == 0 { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+                watch(&self.epoll, pipe, u64::from(stream) << 2 | lane, flags)?;
+            }
+            Ok(child)
+        });
+        match watched {
+            Ok(child) => {
+                self.say(stream, &Event::Started(child.pid as u32));
+                self.processes.insert(stream, Process::new(child, group, exec, started));
+            }
+            Err(e) => self.say(stream, &Event::Failed(format!("cannot start a process: {e}"))),
+        }
+    }
+
+    fn say(&mut self, stream: u32, event: &Event) {
+        encode(self.port.out(), stream, Kind::Message, Lane::Stdin, &encode_message(event));
+    }
+
+    /// Does something with a process, unless it has just ended.
+    fn with(&mut self, stream: u32, act: impl FnOnce(&mut Process)) {
+        if let Some(process) = self.processes.get_mut(&stream) {
+            act(process);
+        }
+    }
+
+    fn control(&mut self, stream: u32, payload: &[u8]) -> Result<(), WireError> {
+        let Control::Signal(number) = decode_message(payload)?;
+        Ok(self.with(stream, |p| p.signal(number)))
+    }
+
+    fn input(&mut self, stream: u32, bytes: &[u8]) -> Result<(), WireError> {
+        let Some(process) = self.processes.get_mut(&stream) else { return Ok(()) };
+        let grant = process.stdin.arrive(bytes)?;
+        Ok(self.grant(stream, grant))
+    }
+
+    fn grant(&mut self, stream: u32, grant: Option<u32>) {
+        if let Some(more) = grant {
+            encode(self.port.out(), stream, Kind::Credit, Lane::Stdin, &more.to_le_bytes());
+        }
+    }
+
+    fn credit(&mut self, frame: &Frame) -> Result<(), WireError> {
+        let more = frame.credit()?;
+        let Some(process) = self.processes.get_mut(&frame.stream) else { return Ok(()) };
+        match frame.lane {
+            Lane::Stdin => return Err(WireError::OutOfPlace("credit for an input")),
+            Lane::Stdout => process.stdout.window.grant(more)?,
+            Lane::Stderr => process.stderr.window.grant(more)?,
+        }
+        self.active.insert(frame.stream);
+        Ok(())
+    }
+
+    fn close(&mut self, stream: u32) {
+        if let Some(process) = self.processes.remove(&stream) {
+            process.kill();
+        }
+    }
+
+    fn collect_children(&mut self) -> io::Result<()> {
+        let mut info = [0; 16 * size_of::<libc::signalfd_siginfo>()];
+        while rustix::io::read(&self.children, &mut info).is_ok_and(|n| n > 0) {}
+        while let Some((pid, status, usage)) = process::reap()? {
+            // Anybody else is an orphan that was left to us.
+            if let Some((stream, process)) = self.processes.iter_mut().find(|(_, p)| p.pid == pid) {
+                process.reaped(status, &usage);
+                self.active.insert(*stream);
+            }
+        }
+        Ok(())
+    }
+
+    fn pipe_ready(&mut self, token: u64, writable: bool) {
+        let (stream, lane) = ((token >> 2) as u32, token & 3);
+        let Some(process) = self.processes.get_mut(&stream) else { return };
+        match lane {
+            0 if writable => {
+                let grant = process.stdin.pump();
+                self.grant(stream, grant);
+            }
+            1 => process.stdout.ready = true,
+            2 => process.stderr.ready = true,
+            _ => {}
+        }
+        self.active.insert(stream);
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        for process in self.processes.values_mut() {
+            if process.deadline().is_some_and(|deadline| deadline <= now) {
+                process.expire(now);
+            }
+        }
+    }
+
+    /// Moves output round robin until nothing is ready, or nothing more goes
+    /// into the channel; the channel's next edge continues then.
+    fn pump(&mut self) -> io::Result<()> {
+        loop {
+            self.port.flush()?;
+            for stream in std::mem::take(&mut self.active) {
+                self.pump_one(stream);
+            }
+            if self.active.is_empty() || !self.port.has_room() {
+                return self.port.flush();
+            }
+        }
+    }
+
+    fn pump_one(&mut self, stream: u32) {
+        let Some(process) = self.processes.get_mut(&stream) else { return };
+        if process.pump(stream, &mut self.port, &mut self.scratch) || !self.port.has_room() {
+            self.active.insert(stream);
+        }
+        if let Some(exited) = process.finished() {
+            self.processes.remove(&stream);
+            self.active.remove(&stream);
+            self.say(stream, &Event::Exited(exited));
+        }
+    }
+}
+
+fn welcome() -> Welcome {
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    Welcome { generation: GENERATION, kernel }
+}
+
+fn watch(epoll: &OwnedFd, fd: &impl AsFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+    let data = epoll::EventData::new_u64(token);
+    Ok(epoll::add(epoll, fd, data, flags | epoll::EventFlags::ET)?)
+}
+
+/// A descriptor that is readable when a child has ended.
+fn child_signals() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised before use, lives through every call,
+    // and the descriptor that signalfd returns is ours alone.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        match libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC) {
+            fd if fd >= 0 => Ok(OwnedFd::from_raw_fd(fd)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A machine as QEMU's command line. Pure: the descriptors are numbers.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use lampyr_engine::{Accel, MachineSpec};
+use lampyr_jail::Identity;
+
+use crate::inherit::path_of;
+use crate::program::Program;
+
+/// Raised whenever a line here changes what a saved machine can be restored on.
+pub(crate) const PROFILE: &str = "microvm-1";
+
+/// How the guest's memory is backed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Memory {
+    /// By nothing that stays.
+    Anonymous,
+    /// By a file that is to hold it when the machine is saved.
+    Shared(RawFd),
+    /// By a saved machine's file, which is never written.
+    Private(RawFd),
+}
+
+/// What the machine begins with.
+#[derive(Debug, Clone)]
+pub(crate) enum Start {
+    /// The kernel and initramfs, and the kernel's command line.
+    Kernel { kernel: RawFd, initramfs: RawFd, append: String },
+    /// The device state that comes through the monitor.
+    Incoming,
+}
+
+/// All that a command line is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) accel: Accel,
+    pub(crate) spec: MachineSpec,
+    pub(crate) memory: Memory,
+    pub(crate) disks: Vec<RawFd>,
+    pub(crate) start: Start,
+    pub(crate) monitor: RawFd,
+    pub(crate) channel: RawFd,
+    pub(crate) console: RawFd,
+    /// QEMU itself has to become this user, after it has opened its memory.
+    pub(crate) late_identity: Option<Identity>,
+    pub(crate) firmware: Vec<PathBuf>,
+}
+
+impl Plan {
+    /// The command line, without the program's name.
+    pub(crate) fn arguments(&self, program: &Program) -> Vec<String> {
+        let mut line = Line::default();
+        for dir in &self.firmware {
+            line.add(["-L", &dir.to_string_lossy()]);
+        }
+        self.machine(&mut line);
+        self.memory(&mut line, program);
+        self.wires(&mut line);
+        self.disks(&mut line);
+        self.start(&mut line);
+        self.seal(&mut line);
+        line.0
+    }
+
+    fn machine(&self, line: &mut Line) {
+        let cpu = if self.accel == Accel::Tcg { "max" } else { "host" };
+        line.add(["-machine", "microvm,memory-backend=mem", "-accel", self.accel.word()]);
+        line.add(["-cpu", cpu, "-smp", &self.spec.cpus.to_string()]);
+        line.add(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    }
+
+    fn memory(&self, line: &mut Line, program: &Program) {
+        let size = self.spec.memory;
+        let object = match self.memory {
+            Memory::Anonymous => format!("memory-backend-ram,id=mem,size={size}"),
+            Memory::Shared(fd) => {
+                format!("memory-backend-file,id=mem,size={size},mem-path={},share=on", path_of(fd))
+            }
+            Memory::Private(fd) => {
+                let mode = if program.maps_read_only() { ",readonly=on,rom=off" } else { "" };
+                let path = path_of(fd);
+                format!("memory-backend-file,id=mem,size={size},mem-path={path},share=off{mode}")
+            }
+        };
+        line.add(["-m", &format!("{size}B"), "-object", &object]);
+    }
+
+    fn wires(&self, line: &mut Line) {
+        for (id, fd) in [("qmp", self.monitor), ("agent", self.channel), ("tty", self.console)] {
+            line.add(["-chardev", &format!("socket,id={id},fd={fd}")]);
+        }
+        line.add(["-mon", "chardev=qmp,mode=control", "-serial", "chardev:tty"]);
+        line.add(["-device", "virtio-serial-device,max_ports=2"]);
+        line.add(["-device", "virtserialport,chardev=agent,nr=1,name=lampyr"]);
+    }
+
+    /// The layers of the root disk, each over the one before.
+    fn disks(&self, line: &mut Line) {
+        for (i, fd) in self.disks.iter().enumerate() {
+            let top = i + 1 == self.disks.len();
+            // The set's access mode is the descriptor's own.
+            line.add(["-add-fd", &format!("fd={fd},set={i}")]);
+            let common = format!(
+                r#""read-only":{},"cache":{{"direct":false,"no-flush":true}},"discard":"unmap""#,
+                !top
+            );
+            line.add(["-blockdev", &format!(
+                r#"{{"driver":"file","filename":"/dev/fdset/{i}","node-name":"file{i}","locking":"off",{common}}}"#
+            )]);
+            let format = if i == 0 { "raw" } else { "qcow2" };
+            let below = match i {
+                0 => String::new(),
+                1 => r#","backing":"disk0""#.into(),
+                i => format!(r#","backing":"disk{}""#, i - 1),
+            };
+            line.add(["-blockdev", &format!(
+                r#"{{"driver":"{format}","file":"file{i}","node-name":"disk{i}"{below},{common}}}"#
+            )]);
+        }
+        if let Some(top) = self.disks.len().checked_sub(1) {
+            line.add(["-device", &format!("virtio-blk-device,drive=disk{top}")]);
+        }
+    }
+
+    fn start(&self, line: &mut Line) {
+        match &self.start {
+            Start::Kernel { kernel, initramfs, append } => {
+                line.add(["-kernel", &path_of(*kernel), "-initrd", &path_of(*initramfs)]);
+                line.add(["-append", append]);
+            }
+            Start::Incoming => line.add(["-incoming", "defer"]),
+        }
+    }
+
+    /// QEMU's own system call filter. It starts no process and gains nothing;
+    /// where it must change its user itself, it may do just that.
+    fn seal(&self, line: &mut Line) {
+        let elevate = if self.late_identity.is_some() { "children" } else { "deny" };
+        line.add(["-sandbox", &format!(
+            "on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"
+        )]);
+        if let Some(identity) = self.late_identity {
+            line.add(["-runas", &format!("{0}:{0}", identity.id())]);
+        }
+    }
+}
+
+/// The kernel's command line.
+pub(crate) fn append(accel: Accel, tsc_khz: Option<u64>) -> String {
+    let mut words = vec![
+        "console=ttyS0".to_owned(),
+        "quiet".to_owned(),
+        // A kernel that panics ends the machine, and so is noticed at once.
+        "panic=-1".to_owned(),
+        "random.trust_cpu=on".to_owned(),
+        "cryptomgr.notests".to_owned(),
+    ];
+    if accel == Accel::Tcg {
+        // Emulation runs no guest code ahead of time: there is nothing for the
+        // kernel's workarounds to guard, and each is slow here.
+        words.push("mitigations=off".to_owned());
+        words.push("tsc=reliable".to_owned());
+        words.extend(tsc_khz.map(|khz| format!("tsc_early_khz={khz}")));
+    }
+    words.join(" ")
+}
+
+#[derive(Default)]
+struct Line(Vec<String>);
+
+impl Line {
+    fn add<const N: usize>(&mut self, words: [&str; N]) {
+        self.0.extend(words.map(str::to_owned));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Version;
+
+    fn program(version: Version) -> Program {
+        Program {
+            root: None,
+            executable: "/bin/false".into(),
+            libraries: vec![],
+            firmware: vec![],
+            version,
+        }
+    }
+
+    fn plan(memory: Memory) -> Plan {
+        Plan {
+            accel: Accel::Tcg,
+            spec: MachineSpec { cpus: 2, memory: 1 << 30 },
+            memory,
+            disks: vec![20, 21, 22],
+            start: Start::Incoming,
+            monitor: 3,
+            channel: 4,
+            console: 5,
+            late_identity: None,
+            firmware: vec![],
+        }
+    }
+
+    #[test]
+    fn every_machine_is_sealed() {
+        let line = plan(Memory::Anonymous).arguments(&program(Version(10, 0, 0))).join(" ");
+        let seal = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+        assert!(line.contains(&format!("-sandbox {seal}")));
+        for outside in ["-netdev", "-nic", "virtfs", "fsdev", "vhost"] {
+            assert!(!line.contains(outside), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_saved_machine_s_memory_is_opened_to_read_where_qemu_can() {
+        let line = |version| plan(Memory::Private(9)).arguments(&program(version)).join(" ");
+        assert!(line(Version(10, 0, 2)).contains("share=off,readonly=on,rom=off"));
+        assert!(!line(Version(7, 2, 0)).contains("rom=off"));
+    }
+
+    #[test]
+    fn only_the_top_layer_is_written() {
+        let line = plan(Memory::Anonymous).arguments(&program(Version(10, 0, 0)));
+        let writable: Vec<_> = line.iter().filter(|a| a.contains(r#""read-only":false"#)).collect();
+        assert_eq!(writable.len(), 2);
+        assert!(writable.iter().all(|a| a.contains("file2")));
+    }
+}

@@ -1,0 +1,71 @@
+//! Machines as QEMU processes: the `microvm` profile, everything by descriptor.
+//!
+//! A QEMU of ours opens no path: its memory, disks, monitor, console and
+//! channel are descriptors that it inherits. So it needs no authority over
+//! any file, and two of them cannot meet in a directory.
+//!
+//! Saving and restoring: the guest's memory is a file that stays where it is;
+//! only the state of the devices (about 100 KB) moves, through a pipe.
+
+mod arguments;
+mod clock;
+mod inherit;
+mod launch;
+mod layer;
+mod log;
+mod machine;
+mod program;
+mod qmp;
+
+use std::path::Path;
+
+use lampyr_engine::{
+    Accel, BootImage, Engine, EngineError, Machine, MachineSpec, Promise, Restore,
+};
+
+pub use program::{Program, Version};
+
+/// The QEMU engine with one program and one accelerator.
+#[derive(Debug, Clone)]
+pub struct Qemu {
+    program: Program,
+    accel: Accel,
+}
+
+impl Qemu {
+    /// An engine that runs `program` with `accel`.
+    pub fn new(program: Program, accel: Accel) -> Self {
+        Self { program, accel }
+    }
+}
+
+impl Engine for Qemu {
+    fn fingerprint(&self) -> String {
+        format!("qemu-{}-{}-{}", self.program.fingerprint(), self.accel, arguments::PROFILE)
+    }
+
+    fn boot<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+        image: BootImage,
+    ) -> Promise<'a, Result<Box<dyn Machine>, EngineError>> {
+        Box::pin(launch::boot(&self.program, self.accel, *spec, image))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        spec: &'a MachineSpec,
+        image: Restore,
+    ) -> Promise<'a, Result<Box<dyn Machine>, EngineError>> {
+        Box::pin(launch::restore(&self.program, self.accel, *spec, image))
+    }
+
+    fn make_layer(&self, path: &Path, size: u64) -> std::io::Result<()> {
+        layer::make(path, size)
+    }
+}
+
+/// `.map_err(io("do this"))`: what was tried when the system refused.
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> EngineError {
+    move |source| EngineError::Io { what, source }
+}

@@ -1,0 +1,143 @@
+//! A QEMU that runs.
+
+use std::fs::File;
+use std::time::Duration;
+
+use lampyr_engine::{Ended, EngineError, Machine, Promise};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::process::Child;
+use tokio::task::JoinHandle;
+
+use crate::io;
+use crate::launch::{migration_modes, take_back};
+use crate::log::Log;
+use crate::qmp::Qmp;
+
+/// How long the monitor may take to answer, and a saved machine to end.
+const MONITOR_WAIT: Duration = Duration::from_secs(30);
+/// How long a killed QEMU's last words may take to arrive.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The largest device state that is believed, in bytes.
+const MAX_DEVICES: u64 = 16 << 20;
+
+/// A running QEMU. Dropping it kills the process; `stop` also waits for it.
+#[derive(Debug)]
+pub(crate) struct QemuMachine {
+    child: Child,
+    qmp: Qmp,
+    channel: Option<UnixStream>,
+    memory: Option<File>,
+    log: Log,
+    said: Vec<JoinHandle<()>>,
+}
+
+impl QemuMachine {
+    pub(crate) fn new(
+        child: Child,
+        qmp: Qmp,
+        channel: UnixStream,
+        log: Log,
+        said: Vec<JoinHandle<()>>,
+    ) -> Self {
+        Self { child, qmp, channel: Some(channel), memory: None, log, said }
+    }
+
+    /// Remembers the file that holds the guest's memory.
+    pub(crate) fn keep_memory(&mut self, memory: Option<File>) {
+        self.memory = memory;
+    }
+
+    /// Runs monitor commands, in time.
+    pub(crate) async fn monitor(&mut self, commands: &[Value]) -> Result<(), EngineError> {
+        let done = tokio::time::timeout(MONITOR_WAIT, self.qmp.run(commands)).await;
+        let slow = EngineError::Slow { what: "answer", seconds: MONITOR_WAIT.as_secs() };
+        match done.map_err(|_| slow).and_then(|done| done) {
+            Ok(()) => Ok(()),
+            Err(e) => Err(self.explain(e).await),
+        }
+    }
+
+    /// Runs the commands that load a saved state, and waits for its end.
+    pub(crate) async fn load(&mut self, commands: &[Value]) -> Result<(), EngineError> {
+        self.qmp.run(commands).await?;
+        self.qmp.migrated().await
+    }
+
+    /// Where the monitor broke because the process ended, that is the story.
+    pub(crate) async fn explain(&mut self, error: EngineError) -> EngineError {
+        match tokio::time::timeout(LAST_WORDS, self.wait()).await {
+            Ok(ended) => EngineError::Ended(ended),
+            Err(_) => error,
+        }
+    }
+
+    async fn wait(&mut self) -> Ended {
+        let how = match self.child.wait().await {
+            Ok(status) => format!("QEMU ended with {status}"),
+            Err(e) => format!("QEMU is gone: {e}"),
+        };
+        for said in &mut self.said {
+            let _ = tokio::time::timeout(LAST_WORDS, said).await;
+        }
+        self.said.clear();
+        Ended { how, log: self.log.text() }
+    }
+
+    async fn save_devices(&mut self) -> Result<Vec<u8>, EngineError> {
+        let (sink, mut source) = pipe::pipe().map_err(io("make a pipe"))?;
+        self.qmp.run(&[json!({"execute": "stop"}), migration_modes()]).await?;
+        let sink = sink.into_blocking_fd().map_err(io("make a pipe"))?;
+        self.qmp.give("state", std::os::fd::AsFd::as_fd(&sink)).await?;
+        drop(sink);
+        let save = json!({"execute": "migrate", "arguments": {"uri": "fd:state"}});
+        let qmp = &mut self.qmp;
+        let saved = async {
+            qmp.run(&[save]).await?;
+            qmp.migrated().await
+        };
+        let mut devices = Vec::new();
+        let mut bounded = (&mut source).take(MAX_DEVICES);
+        let (saved, read) = tokio::join!(saved, bounded.read_to_end(&mut devices));
+        saved?;
+        read.map_err(io("read the devices' state"))?;
+        self.qmp.run(&[json!({"execute": "quit"})]).await?;
+        self.child.wait().await.map_err(io("wait for QEMU"))?;
+        Ok(devices)
+    }
+}
+
+impl Machine for QemuMachine {
+    fn channel(&mut self) -> Option<UnixStream> {
+        self.channel.take()
+    }
+
+    fn save(mut self: Box<Self>) -> Promise<'static, Result<Vec<u8>, EngineError>> {
+        Box::pin(async move {
+            let saved = tokio::time::timeout(MONITOR_WAIT, self.save_devices()).await;
+            let slow = EngineError::Slow { what: "save itself", seconds: MONITOR_WAIT.as_secs() };
+            let devices = saved.map_err(|_| slow)??;
+            if let Some(memory) = &self.memory {
+                take_back(memory).map_err(io("keep the guest's memory"))?;
+            }
+            Ok(devices)
+        })
+    }
+
+    fn ended(&mut self) -> Promise<'_, Ended> {
+        Box::pin(self.wait())
+    }
+
+    fn stop(mut self: Box<Self>) -> Promise<'static, ()> {
+        Box::pin(async move {
+            // It may have ended already; either way it is reaped here.
+            let _ = self.child.kill().await;
+        })
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+}

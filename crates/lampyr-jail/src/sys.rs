@@ -1,0 +1,46 @@
+//! What differs between systems.
+
+#[cfg(target_os = "linux")]
+#[path = "sys/linux.rs"]
+mod imp;
+#[cfg(not(target_os = "linux"))]
+#[path = "sys/macos.rs"]
+mod imp;
+
+use std::io;
+
+use rustix::io::FdFlags;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::{Identity, Jail, MAX_FILES};
+
+/// Enters the jail: runs in the child, between fork and exec.
+pub(crate) fn enter(jail: &Jail) -> io::Result<()> {
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nofile, MAX_FILES)?;
+    limit(Resource::Fsize, jail.max_file)?;
+    if let Some(identity) = jail.identity {
+        become_user(identity)?;
+    }
+    imp::renounce()?;
+    for fd in &jail.descriptors {
+        // SAFETY: whoever made the jail holds the descriptor open across the fork.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(*fd) };
+        rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn limit(what: Resource, most: u64) -> io::Result<()> {
+    let most = rustix::process::getrlimit(what).maximum.map_or(most, |m| m.min(most));
+    Ok(setrlimit(what, Rlimit { current: Some(most), maximum: Some(most) })?)
+}
+
+fn become_user(identity: Identity) -> io::Result<()> {
+    let id = identity.id();
+    // SAFETY: plain system calls; the list of groups is empty.
+    let done = unsafe {
+        libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(id) == 0 && libc::setuid(id) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
