@@ -27,7 +27,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(spawned: Spawned, group: Option<Cgroup>, exec: &Exec, started: Instant) -> Self {
+    pub(crate) fn new(
+        spawned: Spawned,
+        group: Option<Cgroup>,
+        exec: &Exec,
+        started: Instant,
+    ) -> Self {
         Self {
             pid: spawned.pid,
             stdin: Input { fd: Some(spawned.stdin), ..Input::default() },
@@ -188,7 +193,8 @@ impl Output {
     /// is the end, even where something it left behind still holds it open.
     fn pump(&mut self, stream: u32, port: &mut Port, scratch: &mut [u8], last: bool) -> bool {
         let limit = self.window.available().min(scratch.len());
-        let Some(fd) = self.fd.as_ref().filter(|_| self.ready && limit > 0 && port.has_room()) else {
+        let Some(fd) = self.fd.as_ref().filter(|_| self.ready && limit > 0 && port.has_room())
+        else {
             return false;
         };
         match rustix::io::read(fd, &mut scratch[..limit]) {

@@ -143,11 +143,13 @@ fn program(argv: &[&str], env: &[(String, String)]) -> io::Result<Work> {
     let candidates: Vec<_> = if name.contains('/') {
         vec![CString::new(name)?]
     } else {
-        let in_dir = |dir| CString::new(Path::new(OsStr::new(dir)).join(name).as_os_str().as_bytes());
+        let in_dir =
+            |dir| CString::new(Path::new(OsStr::new(dir)).join(name).as_os_str().as_bytes());
         path.split(':').map(in_dir).collect::<Result<_, _>>()?
     };
     let argv = argv.iter().map(|a| CString::new(*a)).collect::<Result<_, _>>()?;
-    let env = env.iter().map(|(k, v)| CString::new(format!("{k}={v}"))).collect::<Result<_, _>>()?;
+    let env =
+        env.iter().map(|(k, v)| CString::new(format!("{k}={v}"))).collect::<Result<_, _>>()?;
     Ok(Work::Program { candidates, argv, env })
 }
 

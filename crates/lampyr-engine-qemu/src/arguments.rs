@@ -12,6 +12,9 @@ use crate::program::Program;
 /// Raised whenever a line here changes what a saved machine can be restored on.
 pub(crate) const PROFILE: &str = "microvm-1";
 
+/// The descriptor set of the accelerator's device; the disks count from 0.
+const ACCEL_SET: u32 = 100;
+
 /// How the guest's memory is backed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Memory {
@@ -43,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) monitor: RawFd,
     pub(crate) channel: RawFd,
     pub(crate) console: RawFd,
+    /// The accelerator's device, where QEMU takes that by descriptor.
+    pub(crate) accel_device: Option<RawFd>,
     /// QEMU itself has to become this user, after it has opened its memory.
     pub(crate) late_identity: Option<Identity>,
     pub(crate) firmware: Vec<PathBuf>,
@@ -66,7 +71,14 @@ impl Plan {
 
     fn machine(&self, line: &mut Line) {
         let cpu = if self.accel == Accel::Tcg { "max" } else { "host" };
-        line.add(["-machine", "microvm,memory-backend=mem", "-accel", self.accel.word()]);
+        let accel = match self.accel_device {
+            Some(fd) => {
+                line.add(["-add-fd", &format!("fd={fd},set={ACCEL_SET}")]);
+                format!("{},device=/dev/fdset/{ACCEL_SET}", self.accel)
+            }
+            None => self.accel.to_string(),
+        };
+        line.add(["-machine", "microvm,memory-backend=mem", "-accel", &accel]);
         line.add(["-cpu", cpu, "-smp", &self.spec.cpus.to_string()]);
         line.add(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     }
@@ -138,9 +150,12 @@ impl Plan {
     /// where it must change its user itself, it may do just that.
     fn seal(&self, line: &mut Line) {
         let elevate = if self.late_identity.is_some() { "children" } else { "deny" };
-        line.add(["-sandbox", &format!(
-            "on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"
-        )]);
+        line.add([
+            "-sandbox",
+            &format!(
+                "on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"
+            ),
+        ]);
         if let Some(identity) = self.late_identity {
             line.add(["-runas", &format!("{0}:{0}", identity.id())]);
         }
@@ -201,6 +216,7 @@ mod tests {
             monitor: 3,
             channel: 4,
             console: 5,
+            accel_device: None,
             late_identity: None,
             firmware: vec![],
         }

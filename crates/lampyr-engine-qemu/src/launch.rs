@@ -39,7 +39,7 @@ pub(crate) async fn boot(
     spec: MachineSpec,
     image: BootImage,
 ) -> Result<Box<dyn Machine>, EngineError> {
-    let mut launch = Launch::new(program)?;
+    let mut launch = Launch::new(program, accel)?;
     let keep = image.memory.as_ref().map(File::try_clone).transpose().map_err(io("keep memory"))?;
     if let (Some(identity), Some(memory)) = (launch.identity, &image.memory) {
         lend(memory, identity.id()).map_err(io("lend the guest its memory"))?;
@@ -64,7 +64,7 @@ pub(crate) async fn restore(
     spec: MachineSpec,
     restore: Restore,
 ) -> Result<Box<dyn Machine>, EngineError> {
-    let mut launch = Launch::new(program)?;
+    let mut launch = Launch::new(program, accel)?;
     if launch.identity.is_some() && !program.maps_read_only() {
         // This QEMU opens the memory for writing even to map it privately,
         // which only the file's owner may; so it changes its user afterwards.
@@ -77,7 +77,8 @@ pub(crate) async fn restore(
     let mut machine = launch.spawn(accel, spec, memory, restore.disks, Start::Incoming)?;
     let load = json!({"execute": "migrate-incoming", "arguments": {"uri": incoming}});
     let commands = [capabilities(), migration_modes(), load];
-    let loaded = async { tokio::join!(machine.load(&commands), feed(devices, &restore.image.devices)) };
+    let loaded =
+        async { tokio::join!(machine.load(&commands), feed(devices, &restore.image.devices)) };
     let loaded = tokio::time::timeout(START_WAIT, loaded).await;
     let slow = EngineError::Slow { what: "restore", seconds: START_WAIT.as_secs() };
     match loaded.map_err(|_| slow).and_then(|(loaded, _)| loaded) {
@@ -107,6 +108,7 @@ pub(crate) fn migration_modes() -> Value {
 struct Launch<'a> {
     program: &'a Program,
     inherited: Inherited,
+    accel_device: Option<i32>,
     identity: Option<Identity>,
     late_identity: Option<Identity>,
     monitor: UnixStream,
@@ -120,18 +122,24 @@ struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    fn new(program: &'a Program) -> Result<Self, EngineError> {
+    fn new(program: &'a Program, accel: Accel) -> Result<Self, EngineError> {
         let mut inherited = Inherited::default();
         let (monitor, monitor_fd) = wire(&mut inherited)?;
         let (channel, channel_fd) = wire(&mut inherited)?;
         let (console, console_fd) = wire(&mut inherited)?;
         let root = program.root.as_deref().map(|root| folder(&mut inherited, root)).transpose()?;
         let identity = Identity::for_vm(RandomState::new().hash_one(0) as u32);
+        let by_descriptor = accel == Accel::Kvm && program.takes_accel_device();
+        let accel_device = by_descriptor.then(|| device(&mut inherited)).transpose()?;
+        // A QEMU that opens the device itself needs root for it, at first.
+        let late = accel == Accel::Kvm && !by_descriptor;
+        let (identity, late_identity) = if late { (None, identity) } else { (identity, None) };
         Ok(Self {
+            accel_device,
             program,
             inherited,
             identity,
-            late_identity: None,
+            late_identity,
             monitor,
             monitor_fd,
             channel,
@@ -160,6 +168,7 @@ impl<'a> Launch<'a> {
             monitor: self.monitor_fd,
             channel: self.channel_fd,
             console: self.console_fd,
+            accel_device: self.accel_device,
             late_identity: self.late_identity,
             firmware: self.program.firmware.iter().map(|dir| self.place(dir)).collect(),
         };
@@ -204,6 +213,12 @@ fn wire(inherited: &mut Inherited) -> Result<(UnixStream, i32), EngineError> {
     };
     let (ours, theirs) = pair().map_err(io("make a socket"))?;
     Ok((ours, inherited.add(OwnedFd::from(theirs))))
+}
+
+/// KVM's device, opened with our authority.
+fn device(inherited: &mut Inherited) -> Result<i32, EngineError> {
+    let kvm = File::options().read(true).write(true).open("/dev/kvm");
+    Ok(inherited.add(kvm.map_err(io("open /dev/kvm"))?))
 }
 
 /// A folder by descriptor, where the system has paths for those.

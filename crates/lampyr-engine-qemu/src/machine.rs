@@ -60,10 +60,12 @@ impl QemuMachine {
         }
     }
 
-    /// Runs the commands that load a saved state, and waits for its end.
+    /// Runs the commands that load a saved state, and lets the machine go on.
     pub(crate) async fn load(&mut self, commands: &[Value]) -> Result<(), EngineError> {
         self.qmp.run(commands).await?;
-        self.qmp.migrated().await
+        self.qmp.migrated().await?;
+        // It was saved while it was paused, and that state came with it.
+        self.qmp.run(&[json!({"execute": "cont"})]).await
     }
 
     /// Where the monitor broke because the process ended, that is the story.

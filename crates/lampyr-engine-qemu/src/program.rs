@@ -62,6 +62,11 @@ impl Program {
         format!("{}-{length:x}-{time:x}", self.version)
     }
 
+    /// Whether the accelerator's device can be given by descriptor (QEMU 9.1).
+    pub(crate) fn takes_accel_device(&self) -> bool {
+        self.version >= Version(9, 1, 0)
+    }
+
     /// Whether memory can be mapped privately from a file that QEMU may only
     /// read (`rom=off`, QEMU 8.2).
     pub(crate) fn maps_read_only(&self) -> bool {
@@ -75,10 +80,17 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_the_banner() {
-        let debian = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\nCopyright";
+        let debian =
+            "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\nCopyright";
         assert_eq!(Version::from_banner(debian), Some(Version(10, 0, 2)));
-        assert_eq!(Version::from_banner("QEMU emulator version 7.2.22 (x)"), Some(Version(7, 2, 22)));
-        assert_eq!(Version::from_banner("QEMU emulator version 11.0.0-rc1"), Some(Version(11, 0, 0)));
+        assert_eq!(
+            Version::from_banner("QEMU emulator version 7.2.22 (x)"),
+            Some(Version(7, 2, 22))
+        );
+        assert_eq!(
+            Version::from_banner("QEMU emulator version 11.0.0-rc1"),
+            Some(Version(11, 0, 0))
+        );
         assert_eq!(Version::from_banner("bash: no such file"), None);
     }
 }

@@ -25,9 +25,6 @@ pub struct BootImage {
     /// The root disk, lowest layer first (raw, then copy-on-write layers);
     /// only the last is written. Empty: a machine without a disk.
     pub disks: Vec<File>,
-    /// Whether what the guest's kernel says on its console is kept for
-    /// [`crate::Ended::log`].
-    pub console: bool,
 }
 
 /// What a saved machine is: its memory file and its device state.

@@ -164,8 +164,12 @@ mod tests {
         ];
         let lane = prop_oneof![Just(Lane::Stdin), Just(Lane::Stdout), Just(Lane::Stderr)];
         (any::<u32>(), kind, lane).prop_flat_map(|(stream, (kind, len), lane)| {
-            proptest::collection::vec(any::<u8>(), len)
-                .prop_map(move |payload| Frame { stream, kind, lane, payload })
+            proptest::collection::vec(any::<u8>(), len).prop_map(move |payload| Frame {
+                stream,
+                kind,
+                lane,
+                payload,
+            })
         })
     }
 

@@ -197,7 +197,8 @@ mod tests {
     fn generation_1_still_reads() {
         let welcome = Event::Welcome(Welcome { generation: 1, kernel: "6.1".into() });
         let exited = Event::Exited(Exited { code: Some(3), wall_us: 7, ..Exited::default() });
-        let cases = [(welcome, "820081a200010163362e31"), (Event::Done, "820180"), (exited, EXITED)];
+        let cases =
+            [(welcome, "820081a200010163362e31"), (Event::Done, "820180"), (exited, EXITED)];
         for (event, frozen) in cases {
             let bytes: Vec<u8> = (0..frozen.len() / 2)
                 .map(|i| u8::from_str_radix(&frozen[2 * i..2 * i + 2], 16).unwrap())

@@ -144,7 +144,9 @@ mod tests {
         let mode = std::fs::metadata(&home).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         std::fs::write(home.join("format"), "2\n").unwrap();
-        assert!(matches!(Store::open(&home), Err(StoreError::Format { found, .. }) if found == "2"));
+        assert!(
+            matches!(Store::open(&home), Err(StoreError::Format { found, .. }) if found == "2")
+        );
     }
 
     #[test]

@@ -166,14 +166,18 @@ mod tests {
         for (text, bytes) in [("512MB", 512 << 20), ("1GB", 1 << 30), ("2G", 2 << 30), ("7b", 7)] {
             assert_eq!(text.parse::<Size>().unwrap().as_bytes(), bytes, "{text}");
         }
-        for bad in ["", "1", "GB", "-1GB", "1.5GB", "1 GB", "1XB", "99999999999999999999G", "9999999999T"] {
+        for bad in
+            ["", "1", "GB", "-1GB", "1.5GB", "1 GB", "1XB", "99999999999999999999G", "9999999999T"]
+        {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn spans_have_units() {
-        for (text, ms) in [("500ms", 500), ("3s", 3000), ("5m", 300_000), ("1h", 3_600_000), ("0", 0)] {
+        for (text, ms) in
+            [("500ms", 500), ("3s", 3000), ("5m", 300_000), ("1h", 3_600_000), ("0", 0)]
+        {
             assert_eq!(text.parse::<Span>().unwrap().as_millis(), ms, "{text}");
         }
         for bad in ["", "3", "s", "-3s", "1d", "3 s", "99999999999999999h"] {

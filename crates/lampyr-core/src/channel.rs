@@ -1,0 +1,131 @@
+//! The host's end of the byte channel: many streams over one connection.
+//!
+//! One task, the driver, owns the connection. A [`Stream`] is one request:
+//! its messages and bytes arrive at whoever holds it, and credit goes back as
+//! they are taken, so that what waits here is bounded by the windows. A guest
+//! that breaks a rule loses the connection, and every stream with it.
+
+mod driver;
+mod stream;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lampyr_proto::{
+    Event, GENERATION, GREETING_LEN, Greeting, GreetingScanner, Hello, Request, Welcome, WireError,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use driver::{Command, Driver};
+pub(crate) use stream::{Input, Stream};
+
+/// What a stream hears.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// Bytes of a lane.
+    Data(lampyr_proto::Lane, Vec<u8>),
+    /// A message.
+    Event(Event),
+}
+
+/// Why a channel does not work (any more).
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ChannelError {
+    /// The other end is gone.
+    #[error("the VM's channel was closed")]
+    Closed,
+    /// Nobody answered in time.
+    #[error("the agent in the VM did not answer within {0} s")]
+    Silent(u64),
+    /// The agent broke the protocol.
+    #[error("the agent in the VM sent {0}")]
+    Broken(#[from] WireError),
+    /// The agent said that it could not do it.
+    #[error("the agent in the VM could not do it: {0}")]
+    Refused(String),
+}
+
+/// A conversation with an agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Channel {
+    commands: mpsc::Sender<Command>,
+    ended: Arc<OnceLock<ChannelError>>,
+}
+
+impl Channel {
+    /// Greets the agent at the other end and waits for its answer.
+    pub(crate) async fn greet(
+        mut connection: UnixStream,
+        patience: Duration,
+    ) -> Result<(Self, Welcome), ChannelError> {
+        let silent = ChannelError::Silent(patience.as_secs());
+        let greeted = tokio::time::timeout(patience, async {
+            let rest = exchange_greetings(&mut connection).await?;
+            let channel = Self::start(connection, &rest);
+            let hello = Request::Hello(Hello { generation: GENERATION });
+            match channel.ask(&hello).await? {
+                Event::Welcome(welcome) => Ok((channel, welcome)),
+                _ => Err(WireError::OutOfPlace("message other than a welcome").into()),
+            }
+        });
+        greeted.await.unwrap_or(Err(silent))
+    }
+
+    fn start(connection: UnixStream, first: &[u8]) -> Self {
+        let (commands, inbox) = mpsc::channel(64);
+        let ended = Arc::new(OnceLock::new());
+        let driver = Driver::new(connection, inbox, first);
+        let verdict = ended.clone();
+        tokio::spawn(async move {
+            let _ = verdict.set(driver.run().await);
+        });
+        Self { commands, ended }
+    }
+
+    /// Opens a stream for a request.
+    pub(crate) async fn open(&self, request: &Request) -> Result<Stream, ChannelError> {
+        Stream::open(&self.commands, request).await.map_err(|_| self.verdict())
+    }
+
+    /// Asks something that has one answer.
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Event, ChannelError> {
+        let mut stream = self.open(request).await?;
+        match stream.next().await {
+            Some(Incoming::Event(Event::Failed(why))) => Err(ChannelError::Refused(why)),
+            Some(Incoming::Event(event)) => Ok(event),
+            Some(Incoming::Data(..)) => Err(WireError::OutOfPlace("byte in an answer").into()),
+            None => Err(self.verdict()),
+        }
+    }
+
+    /// Whether the conversation is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.commands.is_closed()
+    }
+
+    /// Why the conversation is over.
+    pub(crate) fn verdict(&self) -> ChannelError {
+        self.ended.get().cloned().unwrap_or(ChannelError::Closed)
+    }
+}
+
+/// Sends a greeting and waits for its echo, passing over whatever an older
+/// conversation left in the channel. Returns what came behind the echo.
+async fn exchange_greetings(connection: &mut UnixStream) -> Result<Vec<u8>, ChannelError> {
+    let closed = |_| ChannelError::Closed;
+    let greeting = Greeting(crate::random::bytes());
+    connection.write_all(&greeting.to_bytes()).await.map_err(closed)?;
+    let mut scanner = GreetingScanner::default();
+    let mut buffer = [0; 4 * GREETING_LEN];
+    loop {
+        let n = connection.read(&mut buffer).await.map_err(closed)?;
+        if n == 0 {
+            return Err(ChannelError::Closed);
+        }
+        if let Some((_, rest)) = scanner.feed(&buffer[..n], |found| *found == greeting) {
+            return Ok(rest);
+        }
+    }
+}

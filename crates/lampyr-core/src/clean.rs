@@ -1,0 +1,126 @@
+//! `clean`: what dead processes left behind.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use lampyr_store::{Lock, Part, Store, at};
+
+use crate::Error;
+
+/// How long an output that was too long for its envelope is kept.
+const KEEP_OUTPUTS: Duration = Duration::from_secs(24 * 3600);
+
+/// What was removed, or would be.
+#[derive(Debug, Default)]
+pub struct Cleaned {
+    /// Each thing.
+    pub items: Vec<CleanedItem>,
+}
+
+/// One thing that nobody needs any more.
+#[derive(Debug)]
+pub struct CleanedItem {
+    /// What it was.
+    pub what: String,
+    /// Where it lay.
+    pub path: PathBuf,
+    /// How much room it took on the disk, in bytes.
+    pub bytes: u64,
+}
+
+/// Removes sandboxes and half-made things whose owners are gone, and outputs
+/// older than a day. Whatever somebody alive holds is left alone: a lock that
+/// can be taken belongs to nobody. With `dry_run` nothing is removed.
+pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
+    if !home.exists() {
+        return Ok(Cleaned::default());
+    }
+    let store = Store::open(home)?;
+    let mut cleaned = Cleaned::default();
+    for (part, what) in [(Part::Sandboxes, "sandbox"), (Part::Tmp, "unfinished work")] {
+        for path in entries(&store.dir(part)?)? {
+            sweep(&path, what, dry_run, &mut cleaned)?;
+        }
+    }
+    for path in entries(&store.dir(Part::Outputs)?)? {
+        let modified = path.metadata().and_then(|m| m.modified()).map_err(at(&path))?;
+        let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+        if age > KEEP_OUTPUTS {
+            remove(&path, "output", dry_run, &mut cleaned)?;
+        }
+    }
+    Ok(cleaned)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = std::fs::read_dir(dir).map_err(at(dir))?;
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
+}
+
+/// Removes one thing if its lock can be taken: a directory's is inside it, a
+/// lock file is its own.
+fn sweep(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Result<(), Error> {
+    let lock = if path.is_dir() { path.join("lock") } else { path.to_owned() };
+    let born = path.metadata().and_then(|m| m.modified()).ok();
+    let age = born.and_then(|t| SystemTime::now().duration_since(t).ok()).unwrap_or_default();
+    if !lock.exists() && age < Duration::from_secs(10) {
+        // Somebody may be between making it and locking it.
+        return Ok(());
+    }
+    match Lock::try_take(&lock) {
+        Ok(Some(_mine)) => remove(path, what, dry_run, cleaned),
+        Ok(None) => Ok(()),
+        // It went away meanwhile.
+        Err(_) if !path.exists() => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn remove(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Result<(), Error> {
+    let (bytes, what) = (size(path), what.to_owned());
+    if !dry_run {
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(at(path)(e).into()),
+            _ => {}
+        }
+    }
+    cleaned.items.push(CleanedItem { what, path: path.to_owned(), bytes });
+    Ok(())
+}
+
+/// The room that a file or a tree takes on the disk.
+fn size(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = path.symlink_metadata() else { return 0 };
+    let below = if meta.is_dir() { entries(path).unwrap_or_default() } else { Vec::new() };
+    meta.blocks() * 512 + below.iter().map(|p| size(p)).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_holds_is_removed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let home = tmp.path().join("home");
+        let store = Store::open(&home).unwrap();
+        let sandboxes = store.dir(Part::Sandboxes).unwrap();
+        for name in ["dead", "alive"] {
+            std::fs::create_dir(sandboxes.join(name)).unwrap();
+            std::fs::write(sandboxes.join(name).join("lock"), "").unwrap();
+        }
+        let _held = Lock::try_take(&sandboxes.join("alive/lock")).unwrap().unwrap();
+        let staged = store.stage().unwrap();
+
+        let would = clean(&home, true).unwrap();
+        assert_eq!(would.items.len(), 1);
+        assert!(sandboxes.join("dead").exists());
+        let did = clean(&home, false).unwrap();
+        assert_eq!(did.items[0].path, sandboxes.join("dead"));
+        assert!(!sandboxes.join("dead").exists() && sandboxes.join("alive").exists());
+        assert!(staged.path().exists());
+    }
+}

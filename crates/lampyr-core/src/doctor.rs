@@ -1,0 +1,174 @@
+//! `doctor`: what this host has, what it lacks, and what to do.
+
+use std::path::Path;
+
+use lampyr_image::{Arch, Image, Kit};
+use lampyr_store::Store;
+
+use crate::{AccelChoice, Error, HostSettings, accel};
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// It works, but not as well as it could.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+/// One finding.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// What was looked at; never changes.
+    pub id: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// A few words.
+    pub title: String,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    pub fix: Option<String>,
+}
+
+/// All findings.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The accelerator that runs will use, or `none`.
+    pub accel: String,
+    /// Each finding.
+    pub checks: Vec<Check>,
+}
+
+/// Looks at everything that a run needs. With `fix`, what is missing and can
+/// be made without root is made: the guest kit and the default image.
+pub async fn doctor(settings: &HostSettings, fix: bool) -> Report {
+    let mut checks = vec![engine(settings)];
+    let mut accel = "none".to_owned();
+    match Store::open(&settings.home) {
+        Err(e) => checks.push(failed("home", "the state directory", &e.into())),
+        Ok(store) => {
+            checks.push(info("home", "the state directory", settings.home.display().to_string()));
+            let kit = kit(&store, settings, fix, &mut checks);
+            image(&store, settings, fix, &mut checks);
+            if let Some(kit) = kit.filter(|_| checks[0].severity < Severity::Error) {
+                accel = accelerator(&store, &kit, settings, &mut checks).await;
+            }
+            checks.push(leftovers(&settings.home));
+        }
+    }
+    Report { accel, checks }
+}
+
+fn engine(settings: &HostSettings) -> Check {
+    match settings.engines.describe() {
+        Ok(what) if what.contains(" 7.") => Check {
+            severity: Severity::Warning,
+            fix: Some(
+                "QEMU 10 runs commands 2 to 3 times faster: `cargo xtask run` fetches it".into(),
+            ),
+            ..info("engine", "the engine", what)
+        },
+        Ok(what) => info("engine", "the engine", what),
+        Err(e) => failed("engine", "the engine", &e.into()),
+    }
+}
+
+fn kit(store: &Store, settings: &HostSettings, fix: bool, checks: &mut Vec<Check>) -> Option<Kit> {
+    let found = Kit::current(store, Arch::HOST, settings.agent);
+    let made = match found {
+        None if fix => Kit::ensure(store, Arch::HOST, settings.agent, &*settings.progress),
+        None => {
+            checks.push(missing("kit", "the guest kit"));
+            return None;
+        }
+        Some(kit) => Ok(kit),
+    };
+    match made {
+        Ok(kit) => {
+            let manifest = &kit.manifest;
+            let what = format!("kernel {} ({})", manifest.kernel_release, manifest.kernel_version);
+            checks.push(info("kit", "the guest kit", what));
+            Some(kit)
+        }
+        Err(e) => {
+            checks.push(failed("kit", "the guest kit", &e.into()));
+            None
+        }
+    }
+}
+
+fn image(store: &Store, settings: &HostSettings, fix: bool, checks: &mut Vec<Check>) {
+    let found = lampyr_image::DEFAULT_IMAGE.parse().ok().and_then(|n| Image::find(store, &n).ok());
+    let made = match found {
+        None if fix => Image::ensure_default(store, &*settings.progress),
+        None => return checks.push(missing("image", "the default image")),
+        Some(image) => Ok(image),
+    };
+    checks.push(match made {
+        Ok(image) => info("image", "the default image", format!("made {}", image.created)),
+        Err(e) => failed("image", "the default image", &e.into()),
+    });
+}
+
+async fn accelerator(
+    store: &Store,
+    kit: &Kit,
+    settings: &HostSettings,
+    checks: &mut Vec<Check>,
+) -> String {
+    let found = match settings.accel {
+        AccelChoice::Only(_) => Vec::new(),
+        AccelChoice::Auto => match accel::verdict(store, kit, settings).await {
+            Ok(verdict) => verdict.found,
+            Err(e) => {
+                checks.push(failed("accel", "the accelerator", &e));
+                return "none".into();
+            }
+        },
+    };
+    match accel::choose(store, kit, settings).await {
+        Err(e) => {
+            checks.push(failed("accel", "the accelerator", &e));
+            "none".into()
+        }
+        Ok(accel) => {
+            let slow = accel == lampyr_engine::Accel::Tcg;
+            let severity = if slow { Severity::Warning } else { Severity::Info };
+            let detail = format!("{accel}; {}", found.join("; "));
+            let detail = detail.trim_end_matches("; ").to_owned();
+            let fix =
+                slow.then(|| "works everywhere, but hardware virtualization is faster".into());
+            checks.push(Check { severity, fix, ..info("accel", "the accelerator", detail) });
+            accel.to_string()
+        }
+    }
+}
+
+fn leftovers(home: &Path) -> Check {
+    match crate::clean(home, true) {
+        Ok(cleaned) if cleaned.items.is_empty() => info("leftovers", "leftovers", "none".into()),
+        Ok(cleaned) => Check {
+            severity: Severity::Warning,
+            fix: Some("lampyr clean".into()),
+            ..info("leftovers", "leftovers", format!("{} things", cleaned.items.len()))
+        },
+        Err(e) => failed("leftovers", "leftovers", &e),
+    }
+}
+
+fn info(id: &'static str, title: &str, detail: String) -> Check {
+    Check { id, severity: Severity::Info, title: title.to_owned(), detail, fix: None }
+}
+
+fn missing(id: &'static str, title: &str) -> Check {
+    let fix = Some("lampyr doctor --fix (the first `lampyr run` makes it, too)".to_owned());
+    Check { severity: Severity::Warning, fix, ..info(id, title, "not made yet".into()) }
+}
+
+fn failed(id: &'static str, title: &str, error: &Error) -> Check {
+    let fix = error.hint();
+    Check { severity: Severity::Error, fix, ..info(id, title, error.to_string()) }
+}

@@ -1,0 +1,135 @@
+//! What can go wrong, and what kind of failure that is to a user.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lampyr_engine::{Ended, EngineError};
+use lampyr_image::ImageError;
+use lampyr_store::StoreError;
+use lampyr_types::{ErrorKind, Span};
+
+use crate::Usage;
+use crate::channel::ChannelError;
+
+/// Why a use-case failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kit or an image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The conversation with the agent.
+    #[error("{0}")]
+    Agent(String),
+    /// The VM ended by itself.
+    #[error("the VM ended by itself: {}", .0.how)]
+    Crashed(Ended),
+    /// The command took too long.
+    #[error("the command ran longer than {0}")]
+    Timeout(Span),
+    /// Files could not be moved.
+    #[error("cannot copy {what}: {why}")]
+    Copy {
+        /// What was to be copied, as the user said it.
+        what: String,
+        /// What stood in the way.
+        why: String,
+    },
+    /// Output could not be delivered.
+    #[error("cannot write the output: {0}")]
+    Output(std::io::Error),
+    /// No accelerator that was asked for works here.
+    #[error("{accel} does not work on this host: {why}")]
+    Accel {
+        /// Which one was asked for.
+        accel: String,
+        /// What was found.
+        why: String,
+    },
+    /// A local path could not be used.
+    #[error("cannot use {path}: {source}")]
+    Path {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl From<ChannelError> for Error {
+    fn from(e: ChannelError) -> Self {
+        Self::Agent(e.to_string())
+    }
+}
+
+impl Error {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Timeout(_) => ErrorKind::Timeout,
+            Self::Crashed(_) => ErrorKind::VmCrashed,
+            _ => ErrorKind::ConnectionFailed,
+        }
+    }
+
+    /// A next step, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(e) if e.is_full() => {
+                Some("free some space: `lampyr clean` removes what dead processes left".into())
+            }
+            Self::Store(StoreError::Format { .. }) => {
+                Some("use a newer Lampyr, or another LAMPYR_HOME".into())
+            }
+            Self::Store(_) => Some("LAMPYR_HOME must be a directory that you can write to".into()),
+            Self::Image(e) => e.hint(),
+            Self::Engine(EngineError::Unavailable { hint, .. }) => Some(hint.clone()),
+            Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => last_words(ended),
+            Self::Timeout(_) => Some("give it longer with --timeout".into()),
+            Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),
+            _ => None,
+        }
+    }
+}
+
+/// The last line that a machine said, where it said one.
+fn last_words(ended: &Ended) -> Option<String> {
+    let line = ended.log.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(format!("its last words were: {}", line.chars().take(200).collect::<String>()))
+}
+
+/// A failed run, as every skin shows it.
+#[derive(Debug)]
+pub struct RunError {
+    /// What kind of failure it is.
+    pub kind: ErrorKind,
+    /// One sentence for people.
+    pub message: String,
+    /// A next step, where there is one.
+    pub hint: Option<String>,
+    /// How long the command, or the attempt to start it, took.
+    pub duration: Duration,
+    /// Whether the command had started, so that it may have had effects.
+    pub started: bool,
+    /// What it used, as far as that is known.
+    pub usage: Usage,
+}
+
+impl From<Error> for RunError {
+    fn from(e: Error) -> Self {
+        Self {
+            kind: e.kind(),
+            message: e.to_string(),
+            hint: e.hint(),
+            duration: Duration::ZERO,
+            started: false,
+            usage: Usage::default(),
+        }
+    }
+}

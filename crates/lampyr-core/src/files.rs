@@ -1,0 +1,99 @@
+//! Files into a guest and out of it.
+
+use std::path::Path;
+
+use lampyr_proto::{Event, Exec, Exited, Job, Lane, Request};
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+
+use crate::channel::{Channel, Incoming};
+use crate::exec::{Source, exec};
+use crate::{CopyIn, CopyOut, Error, Output, OutputStream};
+
+/// How much of a complaint from the guest is kept, in bytes.
+const MAX_COMPLAINT: usize = 1000;
+
+/// Sends a file or a directory's contents into the guest.
+pub(crate) async fn send(channel: &Channel, copy: &CopyIn) -> Result<(), Error> {
+    let mut said = Complaint::default();
+    let source = Source::Tree(&copy.local);
+    let exited = exec(channel, plain(Job::Put(copy.remote.clone())), source, &mut said).await?;
+    said.check(&exited, || format!("{} into the VM", copy.local.display()))
+}
+
+/// Fetches a file or a directory's contents. Nothing that the guest sends is
+/// written outside `copy.local`.
+pub(crate) async fn fetch(channel: &Channel, copy: &CopyOut) -> Result<(), Error> {
+    let what = || format!("{} from the VM", copy.remote);
+    let failed = |why: String| Error::Copy { what: what(), why };
+    let (sink, source) = pipe::pipe().map_err(|e| failed(e.to_string()))?;
+    let source = source.into_blocking_fd().map_err(|e| failed(e.to_string()))?;
+    let target = copy.local.clone();
+    let unpacking = tokio::task::spawn_blocking(move || unpack(source.into(), &target));
+    let mut said = Complaint::default();
+    let exited = receive(channel, &copy.remote, sink, &mut said).await?;
+    let unpacked = unpacking.await.map_err(|e| failed(e.to_string()))?;
+    // A guest that failed sent half a tree; its own words say more.
+    said.check(&exited, what)?;
+    unpacked.map_err(failed)
+}
+
+fn unpack(source: std::fs::File, target: &Path) -> Result<(), String> {
+    let unpacked = lampyr_tree::unpack(source, target, lampyr_tree::Limits::default());
+    unpacked.map(drop).map_err(|e| e.to_string())
+}
+
+/// Pours a packed tree from the guest into `sink`, at the sink's pace.
+async fn receive(
+    channel: &Channel,
+    remote: &str,
+    mut sink: pipe::Sender,
+    said: &mut Complaint,
+) -> Result<Exited, Error> {
+    let job = Box::new(plain(Job::Get(remote.to_owned())));
+    let mut stream = channel.open(&Request::Exec(job)).await?;
+    let _ = stream.input().end().await;
+    loop {
+        match stream.next().await {
+            // Whoever unpacks may have given up, and then says why itself.
+            Some(Incoming::Data(Lane::Stdout, bytes)) => drop(sink.write_all(&bytes).await),
+            Some(Incoming::Data(_, bytes)) => {
+                said.write(OutputStream::Stderr, &bytes).unwrap_or(())
+            }
+            Some(Incoming::Event(Event::Exited(exited))) => return Ok(exited),
+            Some(Incoming::Event(Event::Failed(why))) => return Err(Error::Agent(why)),
+            Some(Incoming::Event(_)) => {}
+            None => return Err(channel.verdict().into()),
+        }
+    }
+}
+
+fn plain(job: Job) -> Exec {
+    Exec { job, env: Vec::new(), workdir: Some("/".into()), timeout_ms: None, grace_ms: 0 }
+}
+
+/// What a copying process in the guest complains of.
+#[derive(Default)]
+struct Complaint(Vec<u8>);
+
+impl Output for Complaint {
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
+        if stream == OutputStream::Stderr {
+            let room = MAX_COMPLAINT.saturating_sub(self.0.len());
+            self.0.extend(&bytes[..bytes.len().min(room)]);
+        }
+        Ok(())
+    }
+}
+
+impl Complaint {
+    fn check(self, exited: &Exited, what: impl Fn() -> String) -> Result<(), Error> {
+        if exited.code == Some(0) {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&self.0);
+        let plain: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+        let why = if plain.is_empty() { "the VM gave no reason".into() } else { plain };
+        Err(Error::Copy { what: what(), why })
+    }
+}

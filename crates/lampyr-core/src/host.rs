@@ -1,0 +1,87 @@
+//! This host, ready to run machines: the store, the engine, the kit.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lampyr_engine::{Accel, Engine, EngineError};
+use lampyr_image::{Arch, Image, Kit};
+use lampyr_store::{Part, Store};
+use lampyr_types::{Name, Progress};
+
+use crate::{Error, accel};
+
+/// Which accelerator to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccelChoice {
+    /// The fastest one that really works here.
+    Auto,
+    /// This one or none.
+    Only(Accel),
+}
+
+/// Makes engines; the composition root knows how.
+pub trait Engines: Send + Sync {
+    /// An engine with this accelerator.
+    fn with(&self, accel: Accel) -> Result<Arc<dyn Engine>, EngineError>;
+
+    /// The accelerators that this system could have, best first. The last one
+    /// always works.
+    fn candidates(&self) -> Vec<Accel>;
+
+    /// Whether the accelerator can be opened at all; where it cannot, one
+    /// sentence on why.
+    fn obstacle(&self, accel: Accel) -> Option<String>;
+
+    /// The engine's program and version, for people.
+    fn describe(&self) -> Result<String, EngineError>;
+}
+
+/// What a host is opened with.
+pub struct HostSettings {
+    /// The state directory.
+    pub home: PathBuf,
+    /// Which accelerator to use.
+    pub accel: AccelChoice,
+    /// Who makes the engines.
+    pub engines: Arc<dyn Engines>,
+    /// The guest agent's program.
+    pub agent: &'static [u8],
+    /// Who hears of long work.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// A host that can run machines.
+pub struct Host {
+    pub(crate) store: Store,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) accel: Accel,
+    pub(crate) kit: Kit,
+    pub(crate) progress: Arc<dyn Progress>,
+}
+
+impl Host {
+    /// Opens this host: makes the state directory and the guest kit where they
+    /// are missing, and finds out which accelerator works.
+    pub async fn open(settings: &HostSettings) -> Result<Self, Error> {
+        let store = Store::open(&settings.home)?;
+        // Whoever shows output puts what is too long for an envelope there.
+        store.dir(Part::Outputs)?;
+        let kit = Kit::ensure(&store, Arch::HOST, settings.agent, &*settings.progress)?;
+        let accel = accel::choose(&store, &kit, settings).await?;
+        let engine = settings.engines.with(accel)?;
+        Ok(Self { store, engine, accel, kit, progress: settings.progress.clone() })
+    }
+
+    /// The accelerator in use.
+    pub fn accel(&self) -> Accel {
+        self.accel
+    }
+
+    /// An image by its name. The default one is made where it is missing.
+    pub(crate) fn image(&self, name: &Name) -> Result<Image, Error> {
+        if name.as_str() == "default" {
+            return Ok(Image::ensure_default(&self.store, &*self.progress)?);
+        }
+        Ok(Image::find(&self.store, name)?)
+    }
+}

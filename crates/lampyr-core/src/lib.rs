@@ -1,0 +1,131 @@
+//! What Lampyr does, as functions: run, bake, clean, diagnose.
+//!
+//! Nothing in here prints, reads the environment or ends the process; nothing
+//! in here knows which engine it drives.
+
+mod accel;
+pub mod capture;
+mod channel;
+mod clean;
+mod doctor;
+mod error;
+mod exec;
+mod files;
+mod fingerprint;
+mod host;
+mod measure;
+mod random;
+mod run;
+mod sandbox;
+mod template;
+mod trace;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lampyr_types::{Name, Size, Span};
+
+pub use clean::{Cleaned, CleanedItem, clean};
+pub use doctor::{Check, Report, Severity, doctor};
+pub use error::{Error, RunError};
+pub use host::{AccelChoice, Engines, Host, HostSettings};
+pub use measure::{Launched, cold_boot, launch};
+pub use run::run;
+pub use trace::Trace;
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `/bin/sh -c` of this text.
+    Shell(String),
+    /// A program and its arguments.
+    Argv(Vec<String>),
+}
+
+/// A file or directory that goes into the VM before the command runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyIn {
+    /// Where it is on this host.
+    pub local: PathBuf,
+    /// Where it goes, absolute.
+    pub remote: String,
+}
+
+/// A file or directory that is fetched after the command has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOut {
+    /// Where it is in the VM, absolute.
+    pub remote: String,
+    /// Where it goes on this host.
+    pub local: PathBuf,
+}
+
+/// One disposable VM and one command in it.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The image whose disk the VM starts with.
+    pub image: Name,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory.
+    pub memory: Size,
+    /// The size of the root disk.
+    pub disk_size: Size,
+    /// What to run.
+    pub command: Command,
+    /// Environment variables, over the default ones.
+    pub env: Vec<(String, String)>,
+    /// The working directory in the VM; root's home if there is none.
+    pub workdir: Option<String>,
+    /// How long the command may run.
+    pub timeout: Span,
+    /// What goes in first.
+    pub copy_in: Vec<CopyIn>,
+    /// What is fetched at the end.
+    pub copy_out: Vec<CopyOut>,
+    /// Whether the command reads our standard input.
+    pub stdin: bool,
+}
+
+/// Which of a command's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Somebody who takes a command's output as it comes.
+pub trait Output: Send {
+    /// Takes some bytes. An error ends the run.
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> std::io::Result<()>;
+}
+
+/// How a command that ran to its end ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its exit code; 128+n where signal n ended it.
+    pub exit_code: i32,
+    /// Host wall-clock from the request until its end was known.
+    pub duration: Duration,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What a command used, as far as the guest told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// The largest resident memory of any one of its processes, in bytes.
+    pub peak_memory_bytes: Option<u64>,
+    /// The guest's kernel killed something for want of memory.
+    pub oom: bool,
+    /// It was refused a process because there were too many.
+    pub pids_limit: bool,
+    /// Something it started still held its output open when it ended.
+    pub left_running: bool,
+    /// From spawn to exit as the agent saw it, in microseconds.
+    pub guest_wall_us: u64,
+}

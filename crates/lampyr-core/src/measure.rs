@@ -1,0 +1,67 @@
+//! What `bench` measures, from inside: the same steps that a run takes.
+
+use std::time::{Duration, Instant};
+
+use lampyr_engine::MachineSpec;
+use lampyr_proto::{Exec, Job};
+
+use crate::exec::{Source, exec};
+use crate::sandbox::Sandbox;
+use crate::template::{Nowhere, Shape, Template};
+use crate::{Error, Host, RunRequest, Trace, template};
+
+/// A machine that was launched to be measured.
+pub struct Launched {
+    sandbox: Sandbox,
+}
+
+/// Boots a machine from nothing and waits for its agent; the machine is then
+/// thrown away. Returns how long it took.
+pub async fn cold_boot(host: &Host, request: &RunRequest) -> Result<Duration, Error> {
+    let shape = shape(request);
+    let image = host.image(&request.image)?;
+    let staging = host.store.stage()?;
+    let start = Instant::now();
+    let (mut machine, _memory) = template::boot(host, &image, shape, staging.path()).await?;
+    let greeted = template::greet(&mut *machine, Duration::from_secs(90)).await;
+    let took = start.elapsed();
+    machine.stop().await;
+    greeted.map(|_| took)
+}
+
+/// Restores a machine as `run` does.
+pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error> {
+    let template = Template::get(host, &request.image, shape(request)).await?;
+    let sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
+    Ok(Launched { sandbox })
+}
+
+fn shape(request: &RunRequest) -> Shape {
+    let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
+    Shape { spec, disk: request.disk_size }
+}
+
+impl Launched {
+    /// Runs a shell command. Returns the round trip and the part of it that
+    /// the agent saw between spawn and exit.
+    pub async fn exec(&mut self, command: &str) -> Result<(Duration, Duration), Error> {
+        let job = Job::Shell(command.to_owned());
+        let job = Exec { job, env: Vec::new(), workdir: None, timeout_ms: None, grace_ms: 0 };
+        let channel = self.sandbox.channel();
+        let mut nowhere = Nowhere;
+        let start = Instant::now();
+        let ran = exec(&channel, job, Source::Empty, &mut nowhere);
+        let exited = self.sandbox.while_alive(ran).await?;
+        Ok((start.elapsed(), Duration::from_micros(exited.wall_us)))
+    }
+
+    /// The process that is the machine.
+    pub fn pid(&self) -> Option<u32> {
+        self.sandbox.pid()
+    }
+
+    /// Ends the machine.
+    pub async fn end(self) {
+        self.sandbox.end().await;
+    }
+}

@@ -1,0 +1,107 @@
+//! `run`: a machine for one command.
+
+use std::time::{Duration, Instant};
+
+use lampyr_engine::{EngineError, MachineSpec};
+use lampyr_proto::{Exec, Exited, Job};
+
+use crate::exec::{Source, exec};
+use crate::sandbox::Sandbox;
+use crate::template::{Shape, Template};
+use crate::{Command, Error, Host, Outcome, Output, RunError, RunRequest, Trace, Usage, files};
+
+/// Starts a machine, runs one command in it, and leaves nothing behind.
+///
+/// Dropping the future ends the machine, too.
+pub async fn run(
+    host: &Host,
+    request: &RunRequest,
+    output: &mut dyn Output,
+    trace: &Trace,
+) -> Result<Outcome, RunError> {
+    let start = Instant::now();
+    let mut sandbox = sandbox(host, request, trace).await.map_err(|e| not_started(e, start))?;
+    let outcome = work(&mut sandbox, request, output, trace, start).await;
+    sandbox.end().await;
+    trace.done("ended");
+    outcome
+}
+
+/// Restores a machine. A template that does not restore is baked again, once.
+async fn sandbox(host: &Host, request: &RunRequest, trace: &Trace) -> Result<Sandbox, Error> {
+    let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
+    let shape = Shape { spec, disk: request.disk_size };
+    let template = Template::get(host, &request.image, shape).await?;
+    trace.done("template");
+    match Sandbox::launch(host, &template, trace).await {
+        Err(Error::Engine(EngineError::BadImage(_))) => {
+            template.discard();
+            let template = Template::get(host, &request.image, shape).await?;
+            Sandbox::launch(host, &template, trace).await
+        }
+        launched => launched,
+    }
+}
+
+async fn work(
+    sandbox: &mut Sandbox,
+    request: &RunRequest,
+    output: &mut dyn Output,
+    trace: &Trace,
+    start: Instant,
+) -> Result<Outcome, RunError> {
+    let channel = sandbox.channel();
+    for copy in &request.copy_in {
+        let sent = sandbox.while_alive(files::send(&channel, copy)).await;
+        sent.map_err(|e| not_started(e, start))?;
+    }
+    let begun = Instant::now();
+    let source = if request.stdin { Source::Ours } else { Source::Empty };
+    let command = exec(&channel, job(request), source, output);
+    let limited = async {
+        let late = |_| Error::Timeout(request.timeout);
+        tokio::time::timeout(request.timeout.duration(), command).await.map_err(late)?
+    };
+    let exited = sandbox.while_alive(limited).await.map_err(|e| failed(e, begun))?;
+    let outcome = outcome(&exited, begun.elapsed());
+    trace.done("command");
+    for copy in &request.copy_out {
+        let fetched = sandbox.while_alive(files::fetch(&channel, copy)).await;
+        fetched.map_err(|e| RunError { usage: outcome.usage.clone(), ..failed(e, begun) })?;
+    }
+    Ok(outcome)
+}
+
+fn job(request: &RunRequest) -> Exec {
+    let job = match &request.command {
+        Command::Shell(text) => Job::Shell(text.clone()),
+        Command::Argv(argv) => Job::Argv(argv.clone()),
+    };
+    let (env, workdir) = (request.env.clone(), request.workdir.clone());
+    // The host keeps the time: a guest that does not must not be waited for.
+    Exec { job, env, workdir, timeout_ms: None, grace_ms: 0 }
+}
+
+fn outcome(exited: &Exited, duration: Duration) -> Outcome {
+    let by_signal = exited.signal.map(|signal| 128_i32.saturating_add(signal));
+    let usage = Usage {
+        cpu_ms: exited.cpu_us.map(|us| us / 1000),
+        peak_memory_bytes: exited.peak_memory,
+        oom: exited.oom,
+        pids_limit: exited.pids_limit,
+        left_running: exited.left_running,
+        guest_wall_us: exited.wall_us,
+    };
+    Outcome { exit_code: exited.code.or(by_signal).unwrap_or(1) & 0xff, duration, usage }
+}
+
+/// A failure before the command could have had any effect. A machine that
+/// never came so far was never reached, whatever became of it.
+fn not_started(error: Error, start: Instant) -> RunError {
+    let kind = lampyr_types::ErrorKind::ConnectionFailed;
+    RunError { kind, duration: start.elapsed(), ..RunError::from(error) }
+}
+
+fn failed(error: Error, begun: Instant) -> RunError {
+    RunError { duration: begun.elapsed(), started: true, ..RunError::from(error) }
+}

@@ -1,0 +1,143 @@
+//! A sandbox: one machine of one's own, from restore to removal.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use lampyr_engine::{EngineError, Machine};
+use lampyr_proto::{Event, Request, Resumed};
+use lampyr_store::{Lock, Part, at};
+use lampyr_types::SandboxId;
+
+use crate::channel::Channel;
+use crate::template::{Template, greet};
+use crate::{Error, Host, Trace, random};
+
+/// How long a restored guest may take to answer. It is there in a tenth of a
+/// second; the rest is for a host that is very busy.
+const RESUME_WAIT: Duration = Duration::from_secs(30);
+/// How long a machine whose channel broke may take to be seen ending.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// A running sandbox. Dropping it ends the machine and removes its directory.
+pub(crate) struct Sandbox {
+    machine: Box<dyn Machine>,
+    channel: Channel,
+    _home: Home,
+}
+
+/// The sandbox's directory and the lock that says somebody lives there.
+struct Home {
+    path: PathBuf,
+    lock: Option<Lock>,
+}
+
+impl Home {
+    fn make(host: &Host, id: SandboxId) -> Result<Self, Error> {
+        let path = host.store.dir(Part::Sandboxes)?.join(id.to_string());
+        std::fs::create_dir(&path).map_err(at(&path))?;
+        let mut home = Self { path, lock: None };
+        home.lock = Some(Lock::wait(&home.path.join("lock"))?);
+        Ok(home)
+    }
+
+    fn disk(&self, host: &Host, size: u64) -> Result<File, Error> {
+        let path = self.path.join("disk.qcow2");
+        host.engine.make_layer(&path, size).map_err(at(&path))?;
+        Ok(File::options().read(true).write(true).open(&path).map_err(at(&path))?)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // What cannot be removed now, `clean` removes: the lock goes with us.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Sandbox {
+    /// Restores a machine from `template` and makes it somebody new.
+    pub(crate) async fn launch(
+        host: &Host,
+        template: &Template,
+        trace: &Trace,
+    ) -> Result<Self, Error> {
+        let id = SandboxId::random();
+        let home = Home::make(host, id)?;
+        let disk = home.disk(host, template.shape.disk.as_bytes())?;
+        let restore = template.restore(disk)?;
+        trace.done("layer");
+        let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
+        trace.done("restored");
+        let channel = greet(&mut *machine, RESUME_WAIT).await?;
+        trace.done("greeted");
+        let mut sandbox = Self { machine, channel, _home: home };
+        sandbox.resume(id).await?;
+        trace.done("resumed");
+        Ok(sandbox)
+    }
+
+    /// Tells the guest who it is now; no command runs before it knows.
+    async fn resume(&mut self, id: SandboxId) -> Result<(), Error> {
+        let request = Request::Resumed(identity(id));
+        let channel = self.channel.clone();
+        let answer = self.while_alive(async { Ok(channel.ask(&request).await?) });
+        match tokio::time::timeout(RESUME_WAIT, answer).await {
+            Ok(Ok(Event::Done)) => Ok(()),
+            Ok(Ok(other)) => Err(Error::Agent(format!("the agent answered {other:?}"))),
+            Ok(Err(e)) => Err(e),
+            Err(_) => Err(EngineError::Slow { what: "resume", seconds: 30 }.into()),
+        }
+    }
+
+    /// The conversation with its agent.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The process that is the machine.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.machine.pid()
+    }
+
+    /// Does something with the machine for as long as it lives.
+    pub(crate) async fn while_alive<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            done = work => match done {
+                // A channel breaks when its machine ends: that is the story.
+                Err(e @ Error::Agent(_)) => Err(self.story(e).await),
+                done => done,
+            },
+            ended = self.machine.ended() => Err(Error::Crashed(ended)),
+        }
+    }
+
+    async fn story(&mut self, error: Error) -> Error {
+        if !self.channel.is_over() {
+            return error;
+        }
+        match tokio::time::timeout(END_WAIT, self.machine.ended()).await {
+            Ok(ended) => Error::Crashed(ended),
+            Err(_) => error,
+        }
+    }
+
+    /// Ends the machine and removes everything of it.
+    pub(crate) async fn end(self) {
+        self.machine.stop().await;
+    }
+}
+
+fn identity(id: SandboxId) -> Resumed {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let hex: String = id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    Resumed {
+        entropy: random::bytes::<64>().to_vec(),
+        clock_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        hostname: format!("lampyr-{}", &hex[..8]),
+        machine_id: hex,
+    }
+}

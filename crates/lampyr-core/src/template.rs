@@ -1,0 +1,261 @@
+//! Templates: machines that were booted once, to be restored ever after.
+//!
+//! A template is a directory under `templates-v1/`, named by a digest of
+//! everything that it depends on: kit, image, engine, accelerator, shape. It
+//! is baked in `tmp/` and renamed when it is whole. Before each use its files
+//! are checked against their record; a template that does not hold is baked
+//! again.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lampyr_engine::{BootImage, Machine, MachineImage, MachineSpec};
+use lampyr_image::Image;
+use lampyr_proto::{Event, Exec, Job, Request};
+use lampyr_store::{Part, at, read_json, write_json};
+use lampyr_types::{Name, Size};
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Channel;
+use crate::exec::{Source, exec};
+use crate::fingerprint::{Fingerprint, Verdict};
+use crate::{Error, Host, Output, OutputStream};
+
+/// How long a guest may take from power-on to its agent's greeting.
+const BOOT_WAIT: Duration = Duration::from_secs(90);
+/// How long each warming command may take.
+const WARM_WAIT: Duration = Duration::from_secs(30);
+/// What users run first. Run once before saving, its files are in the guest's
+/// page cache, and a restored machine does not read them from the disk.
+const WARMING: [&str; 4] = [
+    "uname -a; ls -l / >/dev/null; cat /etc/os-release; id",
+    "command -v git && git --version",
+    "command -v curl && curl --version",
+    "command -v python3 && python3 -c 'import sys, json, os'",
+];
+
+/// What a template is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// The machine.
+    pub(crate) spec: MachineSpec,
+    /// The size of its root disk.
+    pub(crate) disk: Size,
+}
+
+/// A template whose files are open and were checked.
+#[derive(Debug)]
+pub(crate) struct Template {
+    /// Where it lies.
+    dir: PathBuf,
+    image: PathBuf,
+    disk: File,
+    machine: MachineImage,
+    /// What it is for.
+    pub(crate) shape: Shape,
+}
+
+/// A template's record of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    /// What it depends on, in words.
+    made_for: String,
+    memory: Fingerprint,
+    devices: Fingerprint,
+    disk: Fingerprint,
+}
+
+impl Template {
+    /// The template for an image and a shape, baked where there is none that
+    /// holds. Two processes that want the same one bake it once.
+    pub(crate) async fn get(host: &Host, image: &Name, shape: Shape) -> Result<Self, Error> {
+        let image = host.image(image)?;
+        let made_for = purpose(host, &image, shape);
+        let key = blake3::hash(made_for.as_bytes()).to_hex()[..32].to_owned();
+        let dir = host.store.dir(Part::Templates)?.join(&key);
+        if let Some(template) = Self::open(&dir, &image, shape) {
+            return Ok(template);
+        }
+        let store = host.store.clone();
+        let waiting = tokio::task::spawn_blocking(move || store.making(&key)).await;
+        let _alone = waiting.map_err(|e| Error::Agent(e.to_string()))??;
+        if let Some(template) = Self::open(&dir, &image, shape) {
+            return Ok(template);
+        }
+        bake(host, &image, shape, &dir, made_for).await?;
+        let hold = || Error::Agent("a template that was just made does not hold".into());
+        Self::open(&dir, &image, shape).ok_or_else(hold)
+    }
+
+    /// Opens a template and checks it; `None` where it has to be baked.
+    fn open(dir: &Path, image: &Image, shape: Shape) -> Option<Self> {
+        let mut manifest: Manifest = read_json(&dir.join("manifest.json")).ok()?;
+        let open = |name| File::open(dir.join(name)).ok();
+        let (memory, devices, disk) = (open("memory")?, open("devices")?, open("disk.qcow2")?);
+        let mut touched = false;
+        for (record, file) in [
+            (&mut manifest.memory, &memory),
+            (&mut manifest.devices, &devices),
+            (&mut manifest.disk, &disk),
+        ] {
+            match record.check(file).ok()? {
+                Verdict::Same => {}
+                Verdict::Touched(new) => (*record, touched) = (new, true),
+                Verdict::Changed => return None,
+            }
+        }
+        if touched {
+            // Only spares the next launch the hashing; this one may go on.
+            let _ = write_json(&dir.join("manifest.json"), &manifest);
+        }
+        let devices = std::fs::read(dir.join("devices")).ok()?;
+        let machine = MachineImage { memory, devices };
+        Some(Self { dir: dir.to_owned(), image: image.disk.clone(), disk, machine, shape })
+    }
+
+    /// Forgets a template that does not restore.
+    pub(crate) fn discard(self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+
+    /// What a machine is restored from, with `top` as its own disk layer.
+    pub(crate) fn restore(&self, top: File) -> Result<lampyr_engine::Restore, Error> {
+        let copy = |file: &File| file.try_clone().map_err(at(&self.dir));
+        let base = File::open(&self.image).map_err(at(&self.image))?;
+        let image = MachineImage {
+            memory: copy(&self.machine.memory)?,
+            devices: self.machine.devices.clone(),
+        };
+        Ok(lampyr_engine::Restore { image, disks: vec![base, copy(&self.disk)?, top] })
+    }
+}
+
+/// Everything that a template depends on, in words.
+fn purpose(host: &Host, image: &Image, shape: Shape) -> String {
+    let (kit, engine) = (&host.kit.manifest.digest, host.engine.fingerprint());
+    let MachineSpec { cpus, memory } = shape.spec;
+    let (name, digest) = (&image.name, &image.digest);
+    let disk = shape.disk;
+    format!("kit {kit}, image {name} {digest}, {engine}, {cpus} cpus, {memory} bytes, disk {disk}")
+}
+
+async fn bake(
+    host: &Host,
+    image: &Image,
+    shape: Shape,
+    dir: &Path,
+    made_for: String,
+) -> Result<(), Error> {
+    let _task = host.progress.begin("booting a VM once, to restore it from now on");
+    let staging = host.store.stage()?;
+    let part = |name: &str| staging.path().join(name);
+    let (mut machine, memory) = boot(host, image, shape, staging.path()).await?;
+    let devices = match settle(&mut *machine).await {
+        // The conversation stays open until the machine is saved: to the guest
+        // a host that hangs up is an event of its own.
+        Ok(_channel) => machine.save().await?,
+        Err(e) => {
+            machine.stop().await;
+            return Err(e);
+        }
+    };
+    std::fs::write(part("devices"), devices).map_err(at(&part("devices")))?;
+    let record = |path: PathBuf| {
+        let file = File::open(&path).map_err(at(&path))?;
+        Fingerprint::of(&file).map_err(at(&path))
+    };
+    drop(memory);
+    let manifest = Manifest {
+        format: 1,
+        made_for,
+        memory: record(part("memory"))?,
+        devices: record(part("devices"))?,
+        disk: record(part("disk.qcow2"))?,
+    };
+    write_json(&part("manifest.json"), &manifest)?;
+    Ok(staging.publish(dir)?)
+}
+
+/// Starts the machine that becomes the template, its parts in `dir`.
+pub(crate) async fn boot(
+    host: &Host,
+    image: &Image,
+    shape: Shape,
+    dir: &Path,
+) -> Result<(Box<dyn Machine>, File), Error> {
+    let (memory_path, disk_path) = (dir.join("memory"), dir.join("disk.qcow2"));
+    let memory = create(&memory_path)?;
+    memory.set_len(shape.spec.memory).map_err(at(&memory_path))?;
+    host.engine.make_layer(&disk_path, shape.disk.as_bytes()).map_err(at(&disk_path))?;
+    let open = |path: &Path| File::open(path).map_err(at(path));
+    let top = File::options().read(true).write(true).open(&disk_path).map_err(at(&disk_path))?;
+    let boot = BootImage {
+        kernel: open(&host.kit.kernel)?,
+        initramfs: open(&host.kit.initramfs)?,
+        memory: Some(memory.try_clone().map_err(at(&memory_path))?),
+        disks: vec![open(&image.disk)?, top],
+    };
+    Ok((host.engine.boot(&shape.spec, boot).await?, memory))
+}
+
+fn create(path: &Path) -> Result<File, Error> {
+    let created = File::options().read(true).write(true).create_new(true).open(path);
+    Ok(created.map_err(at(path))?)
+}
+
+/// Waits for the agent, warms the guest and makes it ready to be saved.
+async fn settle(machine: &mut dyn Machine) -> Result<Channel, Error> {
+    let channel = greet(machine, BOOT_WAIT).await?;
+    for command in WARMING {
+        let warmed = warm(&channel, command);
+        tokio::select! {
+            // What an image lacks cannot be warmed, and need not be.
+            _ = tokio::time::timeout(WARM_WAIT, warmed) => {}
+            ended = machine.ended() => return Err(Error::Crashed(ended)),
+        }
+    }
+    match channel.ask(&Request::Quiesce).await? {
+        Event::Done => Ok(channel),
+        other => Err(Error::Agent(format!("the agent answered {other:?} to a request to rest"))),
+    }
+}
+
+/// Greets the agent of a machine that was just started.
+pub(crate) async fn greet(machine: &mut dyn Machine, patience: Duration) -> Result<Channel, Error> {
+    let Some(connection) = machine.channel() else {
+        return Err(Error::Agent("the engine gave no channel to the agent".into()));
+    };
+    tokio::select! {
+        greeted = Channel::greet(connection, patience) => match greeted {
+            Ok((channel, _)) => Ok(channel),
+            // The channel breaks first when a machine ends; its end says more.
+            Err(e) => match tokio::time::timeout(Duration::from_secs(1), machine.ended()).await {
+                Ok(ended) => Err(Error::Crashed(ended)),
+                Err(_) => Err(e.into()),
+            },
+        },
+        ended = machine.ended() => Err(Error::Crashed(ended)),
+    }
+}
+
+async fn warm(channel: &Channel, command: &str) {
+    let job = Exec {
+        job: Job::Shell(command.into()),
+        env: Vec::new(),
+        workdir: None,
+        timeout_ms: None,
+        grace_ms: 0,
+    };
+    let _ = exec(channel, job, Source::Empty, &mut Nowhere).await;
+}
+
+/// Output that nobody wants.
+pub(crate) struct Nowhere;
+
+impl Output for Nowhere {
+    fn write(&mut self, _stream: OutputStream, _bytes: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+}

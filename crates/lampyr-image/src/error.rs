@@ -1,0 +1,111 @@
+use std::io;
+
+use lampyr_store::StoreError;
+
+/// What can go wrong with kits, images and QEMU builds.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The state directory could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Programs or files that the work needs are not on this host.
+    #[error("{what} needs {}, which this host does not have", .tools.join(", "))]
+    MissingTools {
+        /// What was to be done.
+        what: &'static str,
+        /// What is missing.
+        tools: Vec<&'static str>,
+        /// The Debian packages that bring it.
+        packages: Vec<&'static str>,
+    },
+    /// A program could not be run.
+    #[error("cannot run {program}: {source}")]
+    Run {
+        /// The program.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A program failed.
+    #[error("{program} failed ({status}): {said}")]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The last lines that it said.
+        said: String,
+    },
+    /// A program did not finish in time and was stopped.
+    #[error("{program} did not finish within {seconds} s and was stopped: {said}")]
+    Slow {
+        /// The program.
+        program: String,
+        /// How long it was given.
+        seconds: u64,
+        /// The last lines that it said.
+        said: String,
+    },
+    /// The archive does not have a package.
+    #[error("the package {package} was not found in Debian's {suite}")]
+    NoPackage {
+        /// The package.
+        package: String,
+        /// Where it was looked for.
+        suite: String,
+    },
+    /// A package does not hold what it should.
+    #[error("the package {package} does not hold {what}")]
+    BadPackage {
+        /// The package.
+        package: String,
+        /// What was looked for in it.
+        what: String,
+    },
+    /// There is no image of that name.
+    #[error("image '{name}' not found")]
+    NoImage {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// An image's disk is not the one that its manifest describes.
+    #[error("image '{name}' is damaged: its disk was changed after it was made")]
+    DamagedImage {
+        /// The image.
+        name: String,
+    },
+    /// The fetched QEMU says something else than it should.
+    #[error("the fetched {program} does not work: it said '{said}'")]
+    BadQemu {
+        /// The program.
+        program: &'static str,
+        /// What it said when it was asked for its version.
+        said: String,
+    },
+}
+
+impl ImageError {
+    /// What the user can do about it, as one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::MissingTools { packages, .. } => Some(format!(
+                "install what is missing: apt-get install {} (on other distributions, the packages \
+                 that bring the same programs)",
+                packages.join(" ")
+            )),
+            Self::Failed { .. } | Self::Slow { .. } => {
+                Some("check that this host reaches its Debian mirror, then try again".to_owned())
+            }
+            Self::NoImage { .. } => {
+                Some("see which images there are: lampyr images list".to_owned())
+            }
+            Self::DamagedImage { name } => {
+                Some(format!("remove it and make it anew: lampyr images rm {name}"))
+            }
+            Self::Store(e) if e.is_full() => {
+                Some("free some disk space, then try again".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What guests are made of, and how it comes onto this machine.
+//!
+//! - [`Kit`]: the kernel and the initramfs that every guest boots from.
+//! - [`Image`]: a root disk.
+//! - [`QemuBuild`]: a QEMU of our own, where the host's is old or missing.
+//!
+//! All of it comes from Debian's signed archive, fetched by the host's own
+//! apt in a private state: the host's package lists, sources and packages are
+//! read, never changed, and no step needs root.
+//!
+//! Whatever is asked for at every launch ([`Kit::current`], [`Image::find`],
+//! [`QemuBuild::list`]) reads a few small files and hashes nothing big.
+
+mod arch;
+mod child;
+mod cpio;
+mod debian;
+mod error;
+mod kernel;
+mod kit;
+mod modules;
+mod qemu;
+mod rootfs;
+mod sources;
+mod version;
+
+pub use arch::Arch;
+pub use error::ImageError;
+pub use kit::{FileFacts, Kit, KitManifest};
+pub use qemu::{QemuBuild, fetch_from, fetch_newer};
+pub use rootfs::{DEFAULT_IMAGE, Image};

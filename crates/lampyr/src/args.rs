@@ -1,0 +1,96 @@
+//! The command line as it is typed: nothing is judged here, only told apart.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::env_vars;
+
+/// Run commands in sealed microVMs
+#[derive(Debug, Parser)]
+#[command(name = "lampyr", version, after_long_help = env_vars::help())]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one command in a VM of its own that leaves nothing behind
+    Run(Box<RunArgs>),
+    /// Check what this host can do and what is in the way
+    Doctor(DoctorArgs),
+    /// Remove what processes that died have left
+    Clean(CleanArgs),
+    /// Print the completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// The arguments of `run`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct RunArgs {
+    /// The command, which /bin/sh runs
+    pub(crate) command: Option<String>,
+    /// A program and its arguments, run without a shell
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub(crate) argv: Vec<String>,
+    /// The image to start from [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
+    /// How long the command may run, without the boot [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// Set an environment variable of the command
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// Copy a file or directory into the VM before the command
+    #[arg(long, value_name = "LOCAL:REMOTE")]
+    pub(crate) copy: Vec<String>,
+    /// Copy a file or directory out of the VM after the command
+    #[arg(long, value_name = "REMOTE:LOCAL")]
+    pub(crate) download: Vec<String>,
+    /// The directory the command starts in
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Memory of the VM [default: 1GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Processors of the VM [default: 2, or as many as the host has]
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<String>,
+    /// Size of the VM's disk [default: 8GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_size: Option<String>,
+    /// How much of each output stream the JSON envelope keeps [default: 64MB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_output: Option<String>,
+    /// Known only to be refused in words.
+    #[arg(long, hide = true)]
+    pub(crate) pty: bool,
+}
+
+/// The arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON on a terminal too
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Put right what can be put right without you
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+/// The arguments of `clean`.
+#[derive(Debug, Args)]
+pub(crate) struct CleanArgs {
+    /// Say what would be removed and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// The arguments of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}

@@ -1,0 +1,232 @@
+//! Everything that can be wrong with what the user asked for, in words.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use lampyr_types::{BadName, BadQuantity, Size, Span};
+
+use crate::env_vars::Variable;
+
+/// A request that makes no sense; nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadInput {
+    /// The command line does not parse.
+    #[error("{message}")]
+    CommandLine {
+        /// What is wrong with it.
+        message: String,
+        /// What to type instead.
+        hint: String,
+    },
+    /// A setting has a value that it cannot have.
+    #[error("{origin}: {reason}")]
+    Setting {
+        /// Who said so.
+        origin: Origin,
+        /// What is wrong with the value.
+        reason: BadValue,
+        /// The setting.
+        variable: &'static Variable,
+    },
+    /// No command at all.
+    #[error("there is no command to run")]
+    NoCommand,
+    /// A command of nothing but spaces.
+    #[error("the command is empty")]
+    EmptyCommand,
+    /// A command for the shell and a program as well.
+    #[error("there is both a command and a program after '--'")]
+    TwoCommands,
+    /// A terminal for a VM that nobody can come back to.
+    #[error("run has no --pty: only a command in a session can have a terminal")]
+    Pty,
+    /// An environment variable without a name or a value.
+    #[error("invalid variable '{0}': it is not KEY=VALUE")]
+    Env(String),
+    /// A zero byte, which no argument can carry.
+    #[error("{0} has a NUL byte in it")]
+    Nul(&'static str),
+    /// A transfer without its two sides.
+    #[error("invalid {flag} '{given}': it is not {form}")]
+    Transfer {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        given: String,
+        /// What it should look like.
+        form: &'static str,
+    },
+    /// A path in the VM that does not begin at its root.
+    #[error("invalid {what} '{path}': a path in the VM must be absolute")]
+    Relative {
+        /// What the path is for.
+        what: &'static str,
+        /// The path.
+        path: String,
+    },
+    /// A local file that is not there.
+    #[error("--copy: {} not found", .0.display())]
+    NotFound(PathBuf),
+    /// A file that the system does not let us look at.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A configuration file that is not TOML.
+    #[error("{}, line {line}: {message}", path.display())]
+    ConfigSyntax {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        line: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// A key that the configuration file cannot have.
+    #[error("{}: unknown key '{key}'", path.display())]
+    ConfigKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The keys it can have.
+        known: String,
+    },
+    /// Neither `LAMPYR_HOME` nor `HOME`.
+    #[error("there is no home directory to keep Lampyr's files in")]
+    NoHome,
+}
+
+/// What is wrong with the value of a setting.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadValue {
+    /// Not a size or a duration.
+    #[error(transparent)]
+    Quantity(#[from] BadQuantity),
+    /// Not a name.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// Not a whole number.
+    #[error("invalid number '{0}'")]
+    Number(String),
+    /// None of the words it can be.
+    #[error("invalid value '{given}': use {}", words.join(" or "))]
+    Word {
+        /// What was given.
+        given: String,
+        /// What could have been.
+        words: &'static [&'static str],
+    },
+    /// Not text.
+    #[error("invalid value: it is not UTF-8 text")]
+    NotText,
+    /// A table, a list or a date where a plain value belongs.
+    #[error("invalid value: it must be a string or a number")]
+    NotPlain,
+    /// More memory than the host has.
+    #[error("{asked} of memory is more than this host has ({host})")]
+    TooMuchMemory {
+        /// What was asked for.
+        asked: Size,
+        /// What there is.
+        host: Size,
+    },
+    /// More processors than the host has.
+    #[error("{asked} CPUs are more than this host has ({host})")]
+    TooManyCpus {
+        /// What was asked for.
+        asked: u32,
+        /// What there is.
+        host: u32,
+    },
+    /// Less than a VM can live with.
+    #[error("{asked} is too small: the least is {least}")]
+    TooSmall {
+        /// What was asked for.
+        asked: String,
+        /// What would do.
+        least: String,
+    },
+}
+
+impl BadValue {
+    /// [`BadValue::TooSmall`] of two sizes.
+    pub(crate) fn small_size(asked: Size, least: Size) -> Self {
+        Self::TooSmall { asked: asked.to_string(), least: least.to_string() }
+    }
+
+    /// [`BadValue::TooSmall`] of two spans.
+    pub(crate) fn small_span(asked: Span, least: Span) -> Self {
+        Self::TooSmall { asked: asked.to_string(), least: least.to_string() }
+    }
+}
+
+/// Who gave a setting its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A key in the configuration file.
+    Config(&'static str, PathBuf),
+    /// Nobody.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Environment(name) => f.write_str(name),
+            Self::Config(key, path) => write!(f, "{key} in {}", path.display()),
+            Self::Default => f.write_str("the default"),
+        }
+    }
+}
+
+impl BadInput {
+    /// What the user can do.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::CommandLine { hint, .. } => hint.clone(),
+            Self::Setting { origin, variable, .. } => example(origin, variable),
+            Self::ConfigKey { known, .. } => format!("the keys are {known}"),
+            other => other.fixed_hint().to_owned(),
+        }
+    }
+
+    /// The hints that are the same every time.
+    fn fixed_hint(&self) -> &'static str {
+        match self {
+            Self::NoCommand | Self::EmptyCommand => "for example: lampyr run \"echo hello\"",
+            Self::TwoCommands => {
+                "give one of them: lampyr run \"<command>\" or lampyr run -- <program>"
+            }
+            Self::Pty => "use a session: lampyr session start, then lampyr exec --pty <session>",
+            Self::Env(_) => "for example: -e GREETING=hello",
+            Self::Transfer { flag: "--copy", .. } => "for example: --copy ./input:/data",
+            Self::Transfer { .. } => "for example: --download /data/result:./result",
+            Self::Relative { .. } => "begin the path with '/'",
+            Self::NotFound(_) => "the part before the colon is a file or directory on this host",
+            Self::Unreadable { .. } => "check who owns the file and what its permissions are",
+            Self::NoHome => "set LAMPYR_HOME to a directory of your own",
+            Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
+            _ => "see lampyr run --help",
+        }
+    }
+}
+
+/// How to say it right in the place where it was said wrong.
+fn example(origin: &Origin, variable: &Variable) -> String {
+    let value = variable.example;
+    match origin {
+        Origin::Flag(flag) => format!("for example: {flag} {value}"),
+        Origin::Environment(name) => format!("for example: {name}={value}"),
+        Origin::Config(key, _) => format!("for example: {key} = \"{value}\""),
+        Origin::Default => format!("say what you want, for example: {}={value}", variable.name),
+    }
+}

@@ -1,0 +1,105 @@
+//! One file for each command; here they are told apart.
+
+mod clean;
+mod completions;
+mod doctor;
+mod run;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::ErrorKind as Clap;
+
+use crate::args::{Cli, Command};
+use crate::bad_input::BadInput;
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::settings::Layers;
+use crate::world::World;
+
+/// Carries out the command line and returns the exit status.
+pub(crate) fn dispatch(
+    words: impl Iterator<Item = OsString>,
+    world: &World,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(answer) => return not_parsed(&answer, world, printer),
+    };
+    let layers = || Layers::open(world);
+    match cli.command {
+        Command::Run(args) => run::run(&args, &layers()?, printer),
+        Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),
+        Command::Clean(args) => clean::clean(&args, &layers()?, printer),
+        Command::Completions(args) => completions::completions(&args, printer),
+    }
+}
+
+/// Help and version are printed; anything else is bad input.
+fn not_parsed(answer: &clap::Error, world: &World, printer: &Printer) -> Result<u8, Failure> {
+    let text = answer.render();
+    match answer.kind() {
+        Clap::DisplayHelp | Clap::DisplayVersion => {
+            let text = if world.colour() { text.ansi().to_string() } else { text.to_string() };
+            printer.data(text.as_bytes())?;
+            Ok(0)
+        }
+        Clap::DisplayHelpOnMissingArgumentOrSubcommand => {
+            printer.aside(text.to_string().as_bytes())?;
+            Ok(2)
+        }
+        _ => Err(command_line(&text.to_string()).into()),
+    }
+}
+
+/// What clap says at length, as a sentence and a hint.
+fn command_line(text: &str) -> BadInput {
+    let mut parts =
+        text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let first = parts.next().unwrap_or_default();
+    // Clap's advice to put a stray flag after '--' would run it as a program.
+    let tip = parts.find_map(|part| part.strip_prefix("tip: a similar ").map(str::to_owned));
+    let tip = tip.map(|similar| format!("a similar {similar}"));
+    let message = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
+    let stray = message.starts_with("unexpected argument") && !message.contains("'-");
+    let usual =
+        if stray { "quote a command: lampyr run \"echo hello\"" } else { "see lampyr --help" };
+    BadInput::CommandLine { message, hint: tip.unwrap_or_else(|| usual.to_owned()) }
+}
+
+/// Runs a future to its end on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = built.map_err(|source| Failure::System { what: "start the runtime", source })?;
+    let result = runtime.block_on(future);
+    // A thread that waits for our standard input must not keep us.
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+/// A number of bytes for people.
+fn human(bytes: u64) -> String {
+    let units = [(30, "GB"), (20, "MB"), (10, "KB")];
+    match units.into_iter().find(|(shift, _)| bytes >> shift > 0) {
+        Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / f64::from(1 << shift)),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_for_people() {
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KB"), (5 << 30, "5.0 GB")] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,88 @@
+//! `lampyr doctor`.
+
+use std::env::consts::{ARCH, OS};
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::args::DoctorArgs;
+use crate::core_api::{self as core, Check, Report, Severity};
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::progress::progress;
+use crate::settings::{Format, Layers};
+use crate::wiring;
+
+/// Checks this host; the exit status is that of the worst finding.
+pub(super) fn doctor(
+    args: &DoctorArgs,
+    layers: &Layers<'_>,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let (host, format) = (layers.host()?, layers.format(args.json)?);
+    let world = layers.world();
+    let report =
+        super::block_on(core::doctor(&wiring::host(host, progress(world, printer))?, args.fix))?;
+    match format {
+        Format::Json => printer.json(&data(&report, world.cpus))?,
+        Format::Text => printer.data(text(&report).as_bytes())?,
+    }
+    Ok(report.checks.iter().map(|check| rank(check.severity).0).max().unwrap_or(0))
+}
+
+/// The exit status and the word of a severity.
+fn rank(severity: Severity) -> (u8, &'static str) {
+    match severity {
+        Severity::Info => (0, "info"),
+        Severity::Warning => (1, "warning"),
+        Severity::Error => (2, "error"),
+    }
+}
+
+fn data(report: &Report, cpus: u32) -> Value {
+    json!({
+        "generatedAt": jiff::Timestamp::now().to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "host": {"os": OS, "arch": ARCH, "cpus": cpus, "accel": report.accel},
+        "checks": report.checks.iter().map(check).collect::<Vec<_>>(),
+    })
+}
+
+fn check(check: &Check) -> Value {
+    let Check { id, severity, title, detail, fix } = check;
+    let severity = rank(*severity).1;
+    json!({"id": id, "severity": severity, "title": title, "detail": detail, "fix": fix})
+}
+
+fn text(report: &Report) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!("lampyr {version} on {OS} {ARCH}, accelerator {}\n", report.accel);
+    for check in &report.checks {
+        let severity = rank(check.severity).1;
+        let _ = writeln!(text, "\n{severity:<8} {}\n         {}", check.title, check.detail);
+        if let Some(fix) = &check.fix {
+            let _ = writeln!(text, "         fix: {fix}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_has_the_keys_of_the_contract() {
+        let (title, detail) = ("KVM".to_owned(), "no /dev/kvm".to_owned());
+        let severity = Severity::Warning;
+        let check = Check { id: "kvm", severity, title, detail, fix: Some("load it".into()) };
+        let report = Report { accel: "tcg".into(), checks: vec![check] };
+        let value = data(&report, 4);
+        assert_eq!(value["checks"][0]["severity"], "warning");
+        assert_eq!(value["host"]["accel"], "tcg");
+        assert!(value["generatedAt"].as_str().unwrap().ends_with('Z'));
+        assert!(
+            text(&report).contains("warning  KVM\n         no /dev/kvm\n         fix: load it\n")
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! `lampyr run`.
+
+use std::io;
+use std::sync::Arc;
+
+use lampyr_types::{ErrorKind, Progress};
+
+use crate::args::RunArgs;
+use crate::core_api::{self as core, Outcome, Output, RunError, RunRequest, Trace};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::printer::Printer;
+use crate::progress::progress;
+use crate::report::{self, Report};
+use crate::settings::{Layers, RunSettings};
+use crate::waterfall;
+use crate::wiring::{self, HostChoice};
+
+/// Runs one command in a VM of its own; the exit status is the command's.
+pub(super) fn run(args: &RunArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let settings = RunSettings::resolve(args, layers)?;
+    let progress = progress(layers.world(), printer);
+    super::block_on(perform(settings, progress, printer))?
+}
+
+async fn perform(
+    settings: RunSettings,
+    progress: Arc<dyn Progress>,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let mut interrupt = Interrupt::listen().map_err(no_signals)?;
+    let mut report = report::new(&settings, printer);
+    let trace = Trace::new();
+    let RunSettings { request, host, boot_trace, .. } = settings;
+    let result = tokio::select! {
+        biased;
+        status = interrupt.came() => return Ok(status),
+        result = launch(host, &request, progress, report.as_mut(), &trace) => result,
+    };
+    if boot_trace {
+        printer.aside(waterfall::draw(&trace.stages()).as_bytes())?;
+    }
+    finish(report, result)
+}
+
+async fn launch(
+    host: HostChoice,
+    request: &RunRequest,
+    progress: Arc<dyn Progress>,
+    output: &mut dyn Output,
+    trace: &Trace,
+) -> Result<Outcome, RunError> {
+    let host = core::Host::open(&wiring::host(host, progress)?).await?;
+    core::run(&host, request, output, trace).await
+}
+
+/// Prints how it ended. A request that makes no sense has no envelope.
+fn finish(report: Box<dyn Report>, result: Result<Outcome, RunError>) -> Result<u8, Failure> {
+    match result {
+        Err(error) if error.kind == ErrorKind::Usage => Err(error.into()),
+        result => {
+            let status = status(&result);
+            report.finish(result)?;
+            Ok(status)
+        }
+    }
+}
+
+fn status(result: &Result<Outcome, RunError>) -> u8 {
+    match result {
+        Ok(outcome) => u8::try_from(outcome.exit_code).unwrap_or(u8::MAX),
+        Err(error) => error.kind.exit_code(),
+    }
+}
+
+fn no_signals(source: io::Error) -> Failure {
+    Failure::System { what: "listen for signals", source }
+}

@@ -1,0 +1,37 @@
+//! `SIGINT` and `SIGTERM`: the first ends the work in order, the second ends
+//! the process at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that end a command.
+pub(crate) struct Interrupt {
+    int: Signal,
+    term: Signal,
+}
+
+impl Interrupt {
+    /// Listens from now on.
+    pub(crate) fn listen() -> io::Result<Self> {
+        let seen = Arc::new(AtomicBool::new(false));
+        for number in [SIGINT, SIGTERM] {
+            // In this order: a signal first looks whether another came before.
+            flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&seen))?;
+            flag::register(number, Arc::clone(&seen))?;
+        }
+        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for a signal and returns the exit status it asks for.
+    pub(crate) async fn came(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.int.recv() => 130,
+            _ = self.term.recv() => 143,
+        }
+    }
+}

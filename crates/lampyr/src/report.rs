@@ -1,0 +1,33 @@
+//! How a run is told: as an envelope, as plain bytes or as lines of JSON.
+
+mod envelope;
+mod gathered;
+mod ndjson;
+mod text;
+
+use std::io;
+
+use crate::core_api::{Outcome, Output, RunError};
+use crate::printer::Printer;
+use crate::settings::{RunFormat, RunSettings};
+
+/// Takes what a command says and how it ended.
+pub(crate) trait Report: Output {
+    /// Prints what is still to be printed.
+    fn finish(self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()>;
+}
+
+/// The report that the settings ask for.
+pub(crate) fn new(settings: &RunSettings, printer: &Printer) -> Box<dyn Report> {
+    let printer = printer.clone();
+    let gathered = || gathered::Gathered::new(settings.max_output, &settings.outputs);
+    match settings.format {
+        RunFormat::Envelope => Box::new(envelope::Envelope::new(gathered(), printer)),
+        RunFormat::AtEnd => Box::new(text::AtEnd::new(gathered(), printer)),
+        RunFormat::Streamed => Box::new(text::Streamed::new(printer)),
+        RunFormat::Ndjson => Box::new(ndjson::Ndjson::new(printer)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

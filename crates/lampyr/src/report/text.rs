@@ -1,0 +1,92 @@
+//! For people: the command's own bytes, each on its own stream.
+
+use std::io;
+
+use crate::core_api::capture::Captured;
+use crate::core_api::{Outcome, Output, OutputStream, RunError};
+use crate::printer::Printer;
+
+use super::Report;
+use super::gathered::Gathered;
+
+/// Prints the bytes as they come.
+pub(super) struct Streamed {
+    printer: Printer,
+    failed: Option<io::ErrorKind>,
+}
+
+impl Streamed {
+    pub(super) fn new(printer: Printer) -> Self {
+        Self { printer, failed: None }
+    }
+}
+
+impl Output for Streamed {
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
+        let written = pass(&self.printer, stream, bytes);
+        written.inspect_err(|e| self.failed = Some(e.kind()))
+    }
+}
+
+impl Report for Streamed {
+    fn finish(self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()> {
+        // A run that ended because nobody reads on is not the run's failure.
+        if let Some(kind) = self.failed {
+            return Err(kind.into());
+        }
+        tell(&self.printer, &result);
+        Ok(())
+    }
+}
+
+/// Prints the bytes when the command has ended.
+pub(super) struct AtEnd {
+    gathered: Gathered,
+    printer: Printer,
+}
+
+impl AtEnd {
+    pub(super) fn new(gathered: Gathered, printer: Printer) -> Self {
+        Self { gathered, printer }
+    }
+}
+
+impl Output for AtEnd {
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
+        self.gathered.push(stream, bytes)
+    }
+}
+
+impl Report for AtEnd {
+    fn finish(self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()> {
+        let (stdout, stderr) = self.gathered.finish()?;
+        pass(&self.printer, OutputStream::Stdout, &stdout.bytes)?;
+        pass(&self.printer, OutputStream::Stderr, &stderr.bytes)?;
+        warn(&self.printer, "standard output", &stdout);
+        warn(&self.printer, "standard error", &stderr);
+        tell(&self.printer, &result);
+        Ok(())
+    }
+}
+
+fn pass(printer: &Printer, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
+        OutputStream::Stdout => printer.data(bytes),
+        OutputStream::Stderr => printer.aside(bytes),
+    }
+}
+
+/// Says where the whole of a stream is that was cut.
+fn warn(printer: &Printer, name: &str, stream: &Captured) {
+    if let Some(cut) = &stream.truncated {
+        let (kept, total) = (cut.kept_bytes, cut.total_bytes);
+        printer.note(&format!("warning: {name} was cut to {kept} of {total} bytes"));
+        printer.note(&format!("hint: all of it is in {}", cut.file.display()));
+    }
+}
+
+fn tell(printer: &Printer, result: &Result<Outcome, RunError>) {
+    if let Err(error) = result {
+        printer.error(&error.message, error.hint.as_deref());
+    }
+}

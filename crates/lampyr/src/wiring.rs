@@ -1,0 +1,176 @@
+//! The composition root: the one place that names the engines.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use lampyr_core::{AccelChoice, Engines, HostSettings, RunError};
+use lampyr_engine::{Accel, Engine, EngineError};
+use lampyr_engine_qemu::{Program, Qemu, Version};
+use lampyr_image::{Arch, QemuBuild};
+use lampyr_store::Store;
+use lampyr_types::{ErrorKind, Progress};
+
+use crate::agent;
+
+/// What the settings say about the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostChoice {
+    /// The state directory.
+    pub(crate) home: PathBuf,
+    /// Which accelerator to use.
+    pub(crate) accel: AccelChoice,
+    /// A QEMU program instead of the one that would be found.
+    pub(crate) qemu: Option<PathBuf>,
+}
+
+/// Puts the parts of a host together.
+pub(crate) fn host(
+    choice: HostChoice,
+    progress: Arc<dyn Progress>,
+) -> Result<HostSettings, RunError> {
+    let agent = agent::bytes().ok_or_else(no_agent)?;
+    let HostChoice { home, accel, qemu } = choice;
+    let engines = Arc::new(Qemus { home: home.clone(), asked: qemu, found: OnceLock::new() });
+    Ok(HostSettings { home, accel, engines, agent, progress })
+}
+
+fn no_agent() -> RunError {
+    RunError {
+        kind: ErrorKind::ConnectionFailed,
+        message: "this lampyr was built without its guest agent".to_owned(),
+        hint: Some("build it with `cargo xtask run` or `cargo xtask install`".to_owned()),
+        duration: std::time::Duration::ZERO,
+        started: false,
+        usage: lampyr_core::Usage::default(),
+    }
+}
+
+/// The QEMU engine with each accelerator, over whichever QEMU there is.
+struct Qemus {
+    home: PathBuf,
+    asked: Option<PathBuf>,
+    found: OnceLock<Program>,
+}
+
+impl Qemus {
+    /// The QEMU that was asked for; else our own build, which is there because
+    /// it is newer; else the system's.
+    fn program(&self) -> Result<&Program, EngineError> {
+        if let Some(program) = self.found.get() {
+            return Ok(program);
+        }
+        let builds = Store::open(&self.home).map(|s| QemuBuild::list(&s, Arch::HOST));
+        let builds = builds.unwrap_or_default();
+        let program = match &self.asked {
+            Some(path) => match builds.into_iter().find(|build| build.program == *path) {
+                Some(build) => of_build(build),
+                None => of_system(path, &self.home),
+            },
+            None => builds.into_iter().next().map_or_else(|| self.on_path(), of_build),
+        };
+        let program = program?;
+        Ok(self.found.get_or_init(|| program))
+    }
+
+    fn on_path(&self) -> Result<Program, EngineError> {
+        let name = Arch::HOST.qemu_program();
+        let dirs = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
+        let found = dirs.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file());
+        let path = found.ok_or_else(|| EngineError::Unavailable {
+            what: format!("there is no {name} on this host"),
+            hint: "cargo xtask run fetches one; or: apt-get install qemu-system-x86".into(),
+        })?;
+        of_system(&path, &self.home)
+    }
+}
+
+impl Engines for Qemus {
+    fn with(&self, accel: Accel) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(Qemu::new(self.program()?.clone(), accel)))
+    }
+
+    fn candidates(&self) -> Vec<Accel> {
+        if cfg!(target_os = "macos") {
+            vec![Accel::Hvf, Accel::Tcg]
+        } else {
+            vec![Accel::Kvm, Accel::Tcg]
+        }
+    }
+
+    fn obstacle(&self, accel: Accel) -> Option<String> {
+        match accel {
+            Accel::Tcg => None,
+            Accel::Hvf if cfg!(target_os = "macos") => None,
+            Accel::Hvf => Some("hvf is macOS's".into()),
+            Accel::Kvm => {
+                let opened = std::fs::File::options().read(true).write(true).open("/dev/kvm");
+                opened.err().map(|e| format!("/dev/kvm cannot be opened: {e}"))
+            }
+        }
+    }
+
+    fn describe(&self) -> Result<String, EngineError> {
+        let program = self.program()?;
+        Ok(format!("QEMU {} ({})", program.version, program.path().display()))
+    }
+}
+
+/// Our own build lives in one folder with all its parts.
+fn of_build(build: QemuBuild) -> Result<Program, EngineError> {
+    // The program is at usr/bin/ in the folder.
+    let root = build.program.ancestors().nth(3).unwrap_or(Path::new("/")).to_owned();
+    let inside = |path: &PathBuf| path.strip_prefix(&root).unwrap_or(path).to_owned();
+    Ok(Program {
+        executable: inside(&build.program),
+        libraries: build.lib_dirs.iter().map(inside).collect(),
+        firmware: build.data_dirs.iter().map(inside).collect(),
+        version: build.version.parse().map_err(|()| strange(&build.program))?,
+        root: Some(root),
+    })
+}
+
+/// A QEMU of the system's. Asking for its version costs as much as a tenth of
+/// a launch, so the answer is kept for as long as the file stays the same.
+fn of_system(path: &Path, home: &Path) -> Result<Program, EngineError> {
+    let known = home.join("qemu").join("system.json");
+    let stamp = stamp(path);
+    let remembered: Option<(String, String)> = lampyr_store::read_json(&known).ok();
+    let banner = match remembered.filter(|(of, _)| *of == stamp) {
+        Some((_, banner)) => banner,
+        None => {
+            let banner = ask_version(path)?;
+            // A cache that cannot be written costs time, nothing else.
+            let _ = lampyr_store::write_json(&known, &(&stamp, &banner));
+            banner
+        }
+    };
+    Ok(Program {
+        root: None,
+        executable: path.to_owned(),
+        libraries: Vec::new(),
+        firmware: Vec::new(),
+        version: Version::from_banner(&banner).ok_or_else(|| strange(path))?,
+    })
+}
+
+fn stamp(path: &Path) -> String {
+    let meta = std::fs::metadata(path);
+    let time = meta.as_ref().ok().and_then(|m| m.modified().ok());
+    format!("{} {:?} {}", path.display(), time, meta.map_or(0, |m| m.len()))
+}
+
+fn ask_version(path: &Path) -> Result<String, EngineError> {
+    let output = std::process::Command::new(path).arg("--version").output();
+    let output = output.map_err(|e| EngineError::Unavailable {
+        what: format!("{} cannot be run: {e}", path.display()),
+        hint: "LAMPYR_QEMU names the QEMU to use; unset it to use the one that is found".into(),
+    })?;
+    Ok(String::from_utf8_lossy(&output.stdout).chars().take(200).collect())
+}
+
+fn strange(path: &Path) -> EngineError {
+    EngineError::Unavailable {
+        what: format!("{} does not say a version as QEMU does", path.display()),
+        hint: "LAMPYR_QEMU must name a QEMU 7.2 or newer".into(),
+    }
+}

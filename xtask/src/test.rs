@@ -1,0 +1,111 @@
+//! `cargo xtask test`: everything that must hold before a change is merged.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::command::{bounded, find, run, say};
+use crate::failure::{Failure, Result};
+use crate::{agent, check_macos, packages, run as launch, test_kvm, workspace};
+
+/// No step takes this long, unless it hangs.
+const LIMIT: Duration = Duration::from_mins(30);
+
+const E2E: &str = "tests/e2e";
+
+/// How much to test.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Without the emulated KVM host.
+    Quick,
+    Full,
+}
+
+type Step = (&'static str, fn() -> Result<()>);
+
+/// Runs the steps up to the first that fails, and sums up.
+pub(crate) fn test(extent: Extent) -> Result<()> {
+    let mut summary = Vec::new();
+    let mut outcome = Ok(());
+    for (name, step) in steps(extent) {
+        say(&format!("==> {name}"));
+        let start = Instant::now();
+        outcome = step();
+        summary.push(line(name, start.elapsed(), outcome.is_ok()));
+        if outcome.is_err() {
+            break;
+        }
+    }
+    let failed = usize::from(outcome.is_err());
+    let passed = summary.len() - failed;
+    let summary = format!("\n{}\n{passed} passed, {failed} failed", summary.join("\n"));
+    match outcome {
+        Ok(()) => say(&summary),
+        Err(failure) => return Err(Failure::new(format!("{failure}\n{summary}"))),
+    }
+    Ok(())
+}
+
+fn steps(extent: Extent) -> Vec<Step> {
+    let mut steps: Vec<Step> = vec![
+        ("system packages", || packages::ensure(packages::IMAGE)),
+        ("format", || cargo(&["fmt", "--all", "--check"])),
+        ("agent", || agent::build(workspace::HOST_ARCH)),
+        ("clippy", || {
+            cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
+        }),
+        ("unit tests", unit_tests),
+    ];
+    if workspace::has(E2E) {
+        steps.push(("release build", launch::build));
+        steps.push(("end-to-end tests", e2e_tests));
+    }
+    steps.push(("macOS check", check_macos::check));
+    if extent == Extent::Full {
+        steps.push(("emulated KVM host", test_kvm::test));
+    }
+    steps
+}
+
+fn unit_tests() -> Result<()> {
+    let mut command = runner();
+    command.arg("--workspace");
+    if workspace::has(E2E) {
+        command.args(["--exclude", "lampyr-e2e"]);
+    }
+    run(&mut command)
+}
+
+/// The end-to-end tests try the release build, on a state directory that they
+/// share, so that the kit and the image are made once.
+fn e2e_tests() -> Result<()> {
+    run(runner()
+        .args(["-p", "lampyr-e2e"])
+        .env("LAMPYR_BIN", workspace::lampyr())
+        .env("LAMPYR_HOME", workspace::target().join("lampyr-home")))
+}
+
+/// cargo-nextest where it is installed, else `cargo test`.
+fn runner() -> Command {
+    let mut command = bounded_cargo();
+    if find("cargo-nextest").is_some() {
+        command.args(["nextest", "run", "--no-tests=pass"]);
+    } else {
+        command.arg("test");
+    }
+    command
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    run(bounded_cargo().args(args))
+}
+
+fn bounded_cargo() -> Command {
+    let mut command = bounded(LIMIT, workspace::cargo().get_program());
+    command.current_dir(workspace::root());
+    command
+}
+
+fn line(name: &str, took: Duration, passed: bool) -> String {
+    let verdict = if passed { "ok" } else { "FAILED" };
+    format!("{name:<20} {:>7.1} s  {verdict}", took.as_secs_f64())
+}
