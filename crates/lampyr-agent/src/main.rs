@@ -24,6 +24,8 @@ mod process;
 mod serve;
 #[cfg(target_os = "linux")]
 mod spawn;
+#[cfg(target_os = "linux")]
+mod warm;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::io::Result<()> {

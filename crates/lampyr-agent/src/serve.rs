@@ -27,6 +27,7 @@ use crate::identity::{self, Scope};
 use crate::port::Port;
 use crate::process::{self, Process};
 use crate::spawn::spawn;
+use crate::warm::Warmer;
 
 const PORT: u64 = u64::MAX;
 const CHILDREN: u64 = u64::MAX - 1;
@@ -51,6 +52,8 @@ struct Server {
     scope: Scope,
     scratch: Vec<u8>,
     host_gone: bool,
+    /// Parked before the machine is saved, let go when it is restored.
+    warmer: Option<Warmer>,
 }
 
 impl Server {
@@ -70,6 +73,7 @@ impl Server {
             scope,
             scratch: vec![0; MAX_PAYLOAD],
             host_gone: false,
+            warmer: None,
         })
     }
 
@@ -127,6 +131,9 @@ impl Server {
 
     fn listen(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(greeting) = self.conversation.feed(bytes) {
+            if let Some(warmer) = self.warmer.take() {
+                warmer.go();
+            }
             self.port.out().extend_from_slice(&greeting.to_bytes());
         }
         loop {
@@ -176,13 +183,18 @@ impl Server {
                 Err(e) => self.say(stream, &Event::Failed(e.to_string())),
             },
             Request::Exec(exec) => self.start(stream, &exec),
-            Request::Quiesce => {
-                self.say(stream, &Event::Done);
-                self.port.flush_all()?;
-                self.cgroups.refill();
-                self.end_conversation();
-            }
+            Request::Quiesce => self.rest(stream)?,
         }
+        Ok(())
+    }
+
+    /// Gets ready to be saved: what a restored guest will want is made now.
+    fn rest(&mut self, stream: u32) -> io::Result<()> {
+        self.cgroups.refill();
+        self.warmer = Warmer::park();
+        self.say(stream, &Event::Done);
+        self.port.flush_all()?;
+        self.end_conversation();
         Ok(())
     }
 

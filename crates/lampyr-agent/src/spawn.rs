@@ -43,7 +43,7 @@ pub(crate) fn spawn(exec: &Exec, group: Option<BorrowedFd<'_>>) -> io::Result<Sp
 
 /// `fork`, but the child is born in the control group: it cannot start
 /// anything outside.
-fn fork_into(group: Option<BorrowedFd<'_>>) -> io::Result<i32> {
+pub(crate) fn fork_into(group: Option<BorrowedFd<'_>>) -> io::Result<i32> {
     // SAFETY: a clone_args is plain data, and all zeroes is a valid one.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.exit_signal = libc::SIGCHLD as u64;

@@ -12,7 +12,7 @@ use lampyr_image::Kit;
 use lampyr_store::{Store, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
-use crate::channel::Channel;
+use crate::channel::{Channel, ChannelError};
 use crate::{AccelChoice, Error, HostSettings};
 
 /// How long a guest may take to come up. With hardware virtualization it is
@@ -126,7 +126,7 @@ async fn attempt(kit: &Kit, settings: &HostSettings, accel: Accel) -> Result<(),
         Some(channel) => {
             let left = deadline.saturating_duration_since(Instant::now());
             tokio::select! {
-                greeted = Channel::greet(channel, left) => greeted.map(drop).map_err(|_| slow()),
+                greeted = hello(channel, left) => greeted.map_err(|_| slow()),
                 ended = machine.ended() => Err(format!("a guest on it ended: {}", ended.how)),
             }
         }
@@ -134,4 +134,8 @@ async fn attempt(kit: &Kit, settings: &HostSettings, accel: Accel) -> Result<(),
     };
     machine.stop().await;
     greeted
+}
+
+async fn hello(connection: tokio::net::UnixStream, patience: Duration) -> Result<(), ChannelError> {
+    Channel::greet(connection).hello(patience).await.map(drop)
 }

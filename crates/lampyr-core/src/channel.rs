@@ -11,10 +11,7 @@ mod stream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lampyr_proto::{
-    Event, GENERATION, GREETING_LEN, Greeting, GreetingScanner, Hello, Request, Welcome, WireError,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use lampyr_proto::{Event, GENERATION, Greeting, Hello, Request, Welcome, WireError};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
@@ -55,33 +52,29 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Greets the agent at the other end and waits for its answer.
-    pub(crate) async fn greet(
-        mut connection: UnixStream,
-        patience: Duration,
-    ) -> Result<(Self, Welcome), ChannelError> {
-        let silent = ChannelError::Silent(patience.as_secs());
-        let greeted = tokio::time::timeout(patience, async {
-            let rest = exchange_greetings(&mut connection).await?;
-            let channel = Self::start(connection, &rest);
-            let hello = Request::Hello(Hello { generation: GENERATION });
-            match channel.ask(&hello).await? {
-                Event::Welcome(welcome) => Ok((channel, welcome)),
-                _ => Err(WireError::OutOfPlace("message other than a welcome").into()),
-            }
-        });
-        greeted.await.unwrap_or(Err(silent))
-    }
-
-    fn start(connection: UnixStream, first: &[u8]) -> Self {
+    /// Greets the agent at the other end. Requests may follow at once; what
+    /// comes back before the echo of the greeting belongs to an older
+    /// conversation and is passed over.
+    pub(crate) fn greet(connection: UnixStream) -> Self {
         let (commands, inbox) = mpsc::channel(64);
         let ended = Arc::new(OnceLock::new());
-        let driver = Driver::new(connection, inbox, first);
+        let driver = Driver::new(connection, inbox, Greeting(crate::random::bytes()));
         let verdict = ended.clone();
         tokio::spawn(async move {
             let _ = verdict.set(driver.run().await);
         });
         Self { commands, ended }
+    }
+
+    /// Asks who the agent is, and waits no longer than `patience`.
+    pub(crate) async fn hello(&self, patience: Duration) -> Result<Welcome, ChannelError> {
+        let hello = Request::Hello(Hello { generation: GENERATION });
+        match tokio::time::timeout(patience, self.ask(&hello)).await {
+            Ok(Ok(Event::Welcome(welcome))) => Ok(welcome),
+            Ok(Ok(_)) => Err(WireError::OutOfPlace("message other than a welcome").into()),
+            Ok(Err(e)) => Err(e),
+            Err(_) => Err(ChannelError::Silent(patience.as_secs())),
+        }
     }
 
     /// Opens a stream for a request.
@@ -108,24 +101,5 @@ impl Channel {
     /// Why the conversation is over.
     pub(crate) fn verdict(&self) -> ChannelError {
         self.ended.get().cloned().unwrap_or(ChannelError::Closed)
-    }
-}
-
-/// Sends a greeting and waits for its echo, passing over whatever an older
-/// conversation left in the channel. Returns what came behind the echo.
-async fn exchange_greetings(connection: &mut UnixStream) -> Result<Vec<u8>, ChannelError> {
-    let closed = |_| ChannelError::Closed;
-    let greeting = Greeting(crate::random::bytes());
-    connection.write_all(&greeting.to_bytes()).await.map_err(closed)?;
-    let mut scanner = GreetingScanner::default();
-    let mut buffer = [0; 4 * GREETING_LEN];
-    loop {
-        let n = connection.read(&mut buffer).await.map_err(closed)?;
-        if n == 0 {
-            return Err(ChannelError::Closed);
-        }
-        if let Some((_, rest)) = scanner.feed(&buffer[..n], |found| *found == greeting) {
-            return Ok(rest);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lampyr_engine::MachineSpec;
+use lampyr_engine::{Machine, MachineSpec};
 use lampyr_proto::{Exec, Job};
 
 use crate::exec::{Source, exec};
@@ -15,18 +15,38 @@ pub struct Launched {
     sandbox: Sandbox,
 }
 
-/// Boots a machine from nothing and waits for its agent; the machine is then
-/// thrown away. Returns how long it took.
-pub async fn cold_boot(host: &Host, request: &RunRequest) -> Result<Duration, Error> {
+/// How long a machine took that was booted from nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct ColdBoot {
+    /// From the start of its process to the agent's first answer.
+    pub ready: Duration,
+    /// From the start of its process to the result of a first `true`.
+    pub first_result: Duration,
+}
+
+/// Boots a machine from nothing, runs one command in it and throws it away:
+/// what a script around plain QEMU does.
+pub async fn cold_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, Error> {
     let shape = shape(request);
     let image = host.image(&request.image)?;
     let staging = host.store.stage()?;
     let start = Instant::now();
     let (mut machine, _memory) = template::boot(host, &image, shape, staging.path()).await?;
-    let greeted = template::greet(&mut *machine, Duration::from_secs(90)).await;
-    let took = start.elapsed();
+    let measured = first_result(&mut *machine, start).await;
     machine.stop().await;
-    greeted.map(|_| took)
+    measured
+}
+
+async fn first_result(machine: &mut dyn Machine, start: Instant) -> Result<ColdBoot, Error> {
+    let channel = template::greet(machine, Duration::from_secs(90)).await?;
+    let ready = start.elapsed();
+    exec(&channel, job("true"), Source::Empty, &mut Nowhere).await?;
+    Ok(ColdBoot { ready, first_result: start.elapsed() })
+}
+
+fn job(command: &str) -> Exec {
+    let job = Job::Shell(command.to_owned());
+    Exec { job, env: Vec::new(), workdir: None, timeout_ms: None, grace_ms: 0 }
 }
 
 /// Restores a machine as `run` does.
@@ -45,12 +65,10 @@ impl Launched {
     /// Runs a shell command. Returns the round trip and the part of it that
     /// the agent saw between spawn and exit.
     pub async fn exec(&mut self, command: &str) -> Result<(Duration, Duration), Error> {
-        let job = Job::Shell(command.to_owned());
-        let job = Exec { job, env: Vec::new(), workdir: None, timeout_ms: None, grace_ms: 0 };
         let channel = self.sandbox.channel();
         let mut nowhere = Nowhere;
         let start = Instant::now();
-        let ran = exec(&channel, job, Source::Empty, &mut nowhere);
+        let ran = exec(&channel, job(command), Source::Empty, &mut nowhere);
         let exited = self.sandbox.while_alive(ran).await?;
         Ok((start.elapsed(), Duration::from_micros(exited.wall_us)))
     }

@@ -10,7 +10,7 @@ use lampyr_store::{Lock, Part, at};
 use lampyr_types::SandboxId;
 
 use crate::channel::Channel;
-use crate::template::{Template, greet};
+use crate::template::{Template, open_channel};
 use crate::{Error, Host, Trace, random};
 
 /// How long a restored guest may take to answer. It is there in a tenth of a
@@ -69,24 +69,30 @@ impl Sandbox {
         trace.done("layer");
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
         trace.done("restored");
-        let channel = greet(&mut *machine, RESUME_WAIT).await?;
-        trace.done("greeted");
+        let channel = open_channel(&mut *machine)?;
         let mut sandbox = Self { machine, channel, _home: home };
         sandbox.resume(id).await?;
         trace.done("resumed");
         Ok(sandbox)
     }
 
-    /// Tells the guest who it is now; no command runs before it knows.
+    /// Tells the guest who it is now; no command runs before it knows. Who the
+    /// agent is, is asked in the same breath.
     async fn resume(&mut self, id: SandboxId) -> Result<(), Error> {
         let request = Request::Resumed(identity(id));
         let channel = self.channel.clone();
-        let answer = self.while_alive(async { Ok(channel.ask(&request).await?) });
-        match tokio::time::timeout(RESUME_WAIT, answer).await {
+        let both = async {
+            let (welcome, done) = tokio::join!(channel.hello(RESUME_WAIT), channel.ask(&request));
+            welcome?;
+            Ok(done?)
+        };
+        match tokio::time::timeout(RESUME_WAIT, self.while_alive(both)).await {
             Ok(Ok(Event::Done)) => Ok(()),
             Ok(Ok(other)) => Err(Error::Agent(format!("the agent answered {other:?}"))),
             Ok(Err(e)) => Err(e),
-            Err(_) => Err(EngineError::Slow { what: "resume", seconds: 30 }.into()),
+            Err(_) => {
+                Err(EngineError::Slow { what: "resume", seconds: RESUME_WAIT.as_secs() }.into())
+            }
         }
     }
 

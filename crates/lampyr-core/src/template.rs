@@ -222,14 +222,13 @@ async fn settle(machine: &mut dyn Machine) -> Result<Channel, Error> {
     }
 }
 
-/// Greets the agent of a machine that was just started.
+/// Greets the agent of a machine that was just started, and waits for it.
 pub(crate) async fn greet(machine: &mut dyn Machine, patience: Duration) -> Result<Channel, Error> {
-    let Some(connection) = machine.channel() else {
-        return Err(Error::Agent("the engine gave no channel to the agent".into()));
-    };
+    let channel = open_channel(machine)?;
+    let hello = channel.hello(patience);
     tokio::select! {
-        greeted = Channel::greet(connection, patience) => match greeted {
-            Ok((channel, _)) => Ok(channel),
+        greeted = hello => match greeted {
+            Ok(_) => Ok(channel),
             // The channel breaks first when a machine ends; its end says more.
             Err(e) => match tokio::time::timeout(Duration::from_secs(1), machine.ended()).await {
                 Ok(ended) => Err(Error::Crashed(ended)),
@@ -238,6 +237,13 @@ pub(crate) async fn greet(machine: &mut dyn Machine, patience: Duration) -> Resu
         },
         ended = machine.ended() => Err(Error::Crashed(ended)),
     }
+}
+
+/// Begins the conversation with a machine's agent.
+pub(crate) fn open_channel(machine: &mut dyn Machine) -> Result<Channel, Error> {
+    let connection = machine.channel();
+    let none = || Error::Agent("the engine gave no channel to the agent".into());
+    Ok(Channel::greet(connection.ok_or_else(none)?))
 }
 
 async fn warm(channel: &Channel, command: &str) {

@@ -10,7 +10,7 @@ use crate::inherit::path_of;
 use crate::program::Program;
 
 /// Raised whenever a line here changes what a saved machine can be restored on.
-pub(crate) const PROFILE: &str = "microvm-1";
+pub(crate) const PROFILE: &str = "microvm-2";
 
 /// The descriptor set of the accelerator's device; the disks count from 0.
 const ACCEL_SET: u32 = 100;
@@ -174,9 +174,13 @@ pub(crate) fn append(accel: Accel, tsc_khz: Option<u64>) -> String {
     ];
     if accel == Accel::Tcg {
         // Emulation runs no guest code ahead of time: there is nothing for the
-        // kernel's workarounds to guard, and each is slow here.
-        words.push("mitigations=off".to_owned());
+        // kernel's workarounds to guard, and each is slow here. So is what it
+        // counts and checks for nobody.
+        let lean = "mitigations=off apparmor=0 audit=0 psi=0 init_on_alloc=0 nowatchdog";
+        words.extend(lean.split(' ').map(str::to_owned));
         words.push("tsc=reliable".to_owned());
+        // For the agent: see its `warm` module.
+        words.push("lampyr.warm".to_owned());
         words.extend(tsc_khz.map(|khz| format!("tsc_early_khz={khz}")));
     }
     words.join(" ")

@@ -5,6 +5,8 @@
 //! agent inside. The seam speaks of open files, never of paths, so that an
 //! engine can run a machine under an authority that cannot open any.
 
+#[cfg(feature = "fake")]
+pub mod fake;
 mod spec;
 
 use std::future::Future;

@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Remove what processes that died have left
     Clean(CleanArgs),
+    /// Measure this host and print the table of speeds
+    Bench(BenchArgs),
     /// Print the completions for a shell
     Completions(CompletionsArgs),
 }
@@ -93,4 +95,15 @@ pub(crate) struct CleanArgs {
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// The arguments of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Print JSON on a terminal too
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How often to launch; slower things are measured less often
+    #[arg(short, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub(crate) n: u32,
 }

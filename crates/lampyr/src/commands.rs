@@ -1,5 +1,6 @@
 //! One file for each command; here they are told apart.
 
+mod bench;
 mod clean;
 mod completions;
 mod doctor;
@@ -32,6 +33,7 @@ pub(crate) fn dispatch(
         Command::Run(args) => run::run(&args, &layers()?, printer),
         Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),
         Command::Clean(args) => clean::clean(&args, &layers()?, printer),
+        Command::Bench(args) => bench::bench(&args, &layers()?, printer),
         Command::Completions(args) => completions::completions(&args, printer),
     }
 }

@@ -6,11 +6,19 @@ use std::sync::{Arc, OnceLock};
 use lampyr_core::{AccelChoice, Engines, HostSettings, RunError};
 use lampyr_engine::{Accel, Engine, EngineError};
 use lampyr_engine_qemu::{Program, Qemu, Version};
-use lampyr_image::{Arch, QemuBuild};
+use lampyr_image::{Arch, ImageError, QemuBuild};
 use lampyr_store::Store;
 use lampyr_types::{ErrorKind, Progress};
 
 use crate::agent;
+
+const HOW_TO_GET_ONE: &str = if cfg!(target_os = "macos") {
+    "brew install qemu"
+} else if cfg!(target_arch = "aarch64") {
+    "apt-get install qemu-system-arm; or on Debian, without root: lampyr doctor --fix"
+} else {
+    "apt-get install qemu-system-x86; or on Debian, without root: lampyr doctor --fix"
+};
 
 /// What the settings say about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +51,19 @@ fn no_agent() -> RunError {
         started: false,
         usage: lampyr_core::Usage::default(),
     }
+}
+
+/// Fetches a newer QEMU than the system's, unless one was asked for or is
+/// there already. A QEMU is only ever fetched when a person asks for it.
+pub(crate) fn fetch_qemu(choice: &HostChoice, progress: &dyn Progress) -> Result<(), ImageError> {
+    if choice.qemu.is_some() || cfg!(not(target_os = "linux")) {
+        return Ok(());
+    }
+    let store = Store::open(&choice.home)?;
+    if QemuBuild::list(&store, Arch::HOST).is_empty() {
+        lampyr_image::fetch_newer(&store, Arch::HOST, progress)?;
+    }
+    Ok(())
 }
 
 /// The QEMU engine with each accelerator, over whichever QEMU there is.
@@ -78,7 +99,7 @@ impl Qemus {
         let found = dirs.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file());
         let path = found.ok_or_else(|| EngineError::Unavailable {
             what: format!("there is no {name} on this host"),
-            hint: "cargo xtask run fetches one; or: apt-get install qemu-system-x86".into(),
+            hint: HOW_TO_GET_ONE.into(),
         })?;
         of_system(&path, &self.home)
     }

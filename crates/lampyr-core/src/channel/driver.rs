@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lampyr_proto::{
-    Decoder, Event, Frame, Kind, Lane, ReceiveWindow, WINDOW, WireError, decode_message, encode,
+    Decoder, Event, Frame, Greeting, GreetingScanner, Kind, Lane, ReceiveWindow, WINDOW, WireError,
+    decode_message, encode,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -46,6 +47,8 @@ struct Open {
 pub(super) struct Driver {
     connection: UnixStream,
     inbox: mpsc::Receiver<Command>,
+    /// The greeting whose echo has not come yet.
+    echo: Option<(Greeting, GreetingScanner)>,
     decoder: Decoder,
     streams: HashMap<u32, Open>,
     next: u32,
@@ -57,12 +60,18 @@ impl Driver {
     pub(super) fn new(
         connection: UnixStream,
         inbox: mpsc::Receiver<Command>,
-        first: &[u8],
+        greeting: Greeting,
     ) -> Self {
-        let mut decoder = Decoder::default();
-        decoder.feed(first);
-        let (streams, out) = (HashMap::new(), Vec::new());
-        Self { connection, inbox, decoder, streams, next: 1, out, sent: 0 }
+        Self {
+            connection,
+            inbox,
+            echo: Some((greeting, GreetingScanner::default())),
+            decoder: Decoder::default(),
+            streams: HashMap::new(),
+            next: 1,
+            out: greeting.to_bytes().to_vec(),
+            sent: 0,
+        }
     }
 
     /// Runs until the conversation is over, and says why it is.
@@ -133,7 +142,16 @@ impl Driver {
     }
 
     fn hear(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        self.decoder.feed(bytes);
+        match &mut self.echo {
+            None => self.decoder.feed(bytes),
+            Some((greeting, scanner)) => match scanner.feed(bytes, |found| found == greeting) {
+                None => return Ok(()),
+                Some((_, rest)) => {
+                    self.echo = None;
+                    self.decoder.feed(&rest);
+                }
+            },
+        }
         while let Some(frame) = self.decoder.next_frame()? {
             // Frames of a stream that was forgotten may still be under way.
             if let Some(open) = self.streams.get_mut(&frame.stream) {

@@ -21,13 +21,28 @@ pub(super) fn doctor(
 ) -> Result<u8, Failure> {
     let (host, format) = (layers.host()?, layers.format(args.json)?);
     let world = layers.world();
-    let report =
-        super::block_on(core::doctor(&wiring::host(host, progress(world, printer))?, args.fix))?;
+    let progress = progress(world, printer);
+    let fetched = if args.fix { wiring::fetch_qemu(&host, &*progress) } else { Ok(()) };
+    let mut report = super::block_on(core::doctor(&wiring::host(host, progress)?, args.fix))?;
+    if let Err(e) = fetched {
+        not_fetched(&mut report, &e.to_string(), e.hint());
+    }
     match format {
         Format::Json => printer.json(&data(&report, world.cpus))?,
         Format::Text => printer.data(text(&report).as_bytes())?,
     }
     Ok(report.checks.iter().map(|check| rank(check.severity).0).max().unwrap_or(0))
+}
+
+/// Says with the engine that a newer QEMU could not be had. That is a warning
+/// where there is another one.
+fn not_fetched(report: &mut Report, why: &str, hint: Option<String>) {
+    let Some(engine) = report.checks.iter_mut().find(|check| check.id == "engine") else { return };
+    engine.severity = engine.severity.max(Severity::Warning);
+    engine.detail = format!("{}; a newer QEMU could not be fetched: {why}", engine.detail);
+    if engine.severity == Severity::Warning {
+        engine.fix = hint.or(engine.fix.take());
+    }
 }
 
 /// The exit status and the word of a severity.
@@ -70,6 +85,27 @@ fn text(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn engine(severity: Severity) -> Report {
+        let (title, detail) = ("the engine".to_owned(), "found".to_owned());
+        let check = Check { id: "engine", severity, title, detail, fix: Some("install".into()) };
+        Report { accel: "tcg".into(), checks: vec![check] }
+    }
+
+    #[test]
+    fn a_qemu_that_cannot_be_fetched_is_a_warning_only_where_there_is_another() {
+        let mut report = engine(Severity::Info);
+        not_fetched(&mut report, "no mirror", Some("try again".into()));
+        let check = &report.checks[0];
+        assert_eq!(check.severity, Severity::Warning);
+        assert_eq!(check.detail, "found; a newer QEMU could not be fetched: no mirror");
+        assert_eq!(check.fix.as_deref(), Some("try again"));
+
+        let mut report = engine(Severity::Error);
+        not_fetched(&mut report, "no mirror", Some("try again".into()));
+        assert_eq!(report.checks[0].severity, Severity::Error);
+        assert_eq!(report.checks[0].fix.as_deref(), Some("install"));
+    }
 
     #[test]
     fn the_report_has_the_keys_of_the_contract() {

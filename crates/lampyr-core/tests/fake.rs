@@ -1,0 +1,16 @@
+//! Every use-case above the engine, on the fake one: the real agent runs as a
+//! process of this host, so these commands are harmless and stay in temporary
+//! directories.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "fake/guest.rs"]
+mod guest;
+#[path = "fake/hostile.rs"]
+mod hostile;
+#[path = "fake/life.rs"]
+mod life;
+#[path = "fake/runs.rs"]
+mod runs;
+#[path = "fake/world.rs"]
+mod world;

@@ -1,0 +1,149 @@
+//! `lampyr bench`: the published table of speeds, measured here and now.
+
+mod process;
+mod table;
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use crate::args::{BenchArgs, Cli, Command};
+use crate::core_api::{self as core, Error, Host, RunRequest};
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::progress::progress;
+use crate::settings::{Format, Layers, RunSettings};
+use crate::wiring;
+
+use table::{Row, Table, Unit};
+
+/// Machines that run at once for the row on many idle VMs.
+const MANY: usize = 20;
+/// How long an idle machine is watched.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Measures and prints.
+pub(super) fn bench(
+    args: &BenchArgs,
+    layers: &Layers<'_>,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let format = layers.format(args.json)?;
+    let settings = usual_run(layers)?;
+    let progress = progress(layers.world(), printer);
+    let parts = wiring::host(settings.host, progress)?;
+    let engine = parts.engines.describe().map_err(Error::from)?;
+    let table = super::block_on(async {
+        let host = Host::open(&parts).await?;
+        let rows = measure(&host, &settings.request, args.n as usize).await?;
+        Ok::<_, Failure>(Table::new(host.accel().word(), engine, &settings.request, rows))
+    })??;
+    match format {
+        Format::Json => printer.json(&table.json())?,
+        Format::Text => printer.data(table.text().as_bytes())?,
+    }
+    Ok(0)
+}
+
+/// What `lampyr run true` would do here.
+fn usual_run(layers: &Layers<'_>) -> Result<RunSettings, Failure> {
+    match Cli::parse_from(["lampyr", "run", "true"]).command {
+        Command::Run(args) => Ok(RunSettings::resolve(&args, layers)?),
+        _ => unreachable!("the words above are a run"),
+    }
+}
+
+async fn measure(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, Failure> {
+    let mut rows = launches(host, request, n).await?;
+    rows.extend(commands(host, request, 10 * n).await?);
+    rows.push(processes(n)?);
+    rows.extend(idle(host, request).await?);
+    rows.extend(cold(host, request, (n / 4).max(2)).await?);
+    Ok(rows)
+}
+
+async fn launches(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, Error> {
+    // The first launch may have to bake the template.
+    core::launch(host, request).await?.end().await;
+    let mut took = Vec::new();
+    for _ in 0..n {
+        let start = Instant::now();
+        let mut machine = core::launch(host, request).await?;
+        machine.exec("true").await?;
+        took.push(start.elapsed());
+        machine.end().await;
+    }
+    let definition = "from the request to the result of a first `sh -c true`, in one process";
+    Ok(vec![Row::times("launch to first exec result", definition, &took)])
+}
+
+async fn commands(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, Error> {
+    let mut machine = core::launch(host, request).await?;
+    for _ in 0..5 {
+        machine.exec("true").await?;
+    }
+    let (mut round, mut ours) = (Vec::new(), Vec::new());
+    for _ in 0..n {
+        let (took, guest) = machine.exec("true").await?;
+        round.push(took);
+        ours.push(took.saturating_sub(guest));
+    }
+    machine.end().await;
+    let definition = "`sh -c true` in a VM that has run it before, request to result";
+    let part = "the same, less spawn to exit as the agent saw it";
+    Ok(vec![
+        Row::times("exec round trip", definition, &round),
+        Row::times("our own part of an exec", part, &ours),
+    ])
+}
+
+fn processes(n: usize) -> Result<Row, Failure> {
+    let mut took = Vec::new();
+    for _ in 0..n {
+        took.push(process::run_true()?);
+    }
+    let definition = "`lampyr run true` as a whole process, template made before";
+    Ok(Row::times("run true, whole process", definition, &took))
+}
+
+async fn idle(host: &Host, request: &RunRequest) -> Result<Vec<Row>, Error> {
+    let mut machines = vec![ready(host, request).await?];
+    tokio::time::sleep(IDLE).await;
+    let pid = machines[0].pid();
+    let (alone, before) = (process::pss(pid), process::cpu_time(pid));
+    tokio::time::sleep(IDLE).await;
+    let used = process::cpu_time(pid).saturating_sub(before);
+    let share = 100.0 * used.as_secs_f64() / IDLE.as_secs_f64();
+    while machines.len() < MANY {
+        machines.push(ready(host, request).await?);
+    }
+    let each: Vec<_> = machines.iter().map(|m| process::pss(m.pid())).collect();
+    for machine in machines {
+        machine.end().await;
+    }
+    Ok(vec![
+        Row::one("memory of an idle VM", "PSS of its process after one command", Unit::Mb, alone),
+        Row::many("memory of each of 20 idle VMs", "the same, 20 at once", Unit::Mb, each),
+        Row::one("processor of an idle VM", "share of one core over 5 s", Unit::Percent, share),
+    ])
+}
+
+async fn ready(host: &Host, request: &RunRequest) -> Result<core::Launched, Error> {
+    let mut machine = core::launch(host, request).await?;
+    machine.exec("true").await?;
+    Ok(machine)
+}
+
+async fn cold(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, Error> {
+    let (mut ready, mut first) = (Vec::new(), Vec::new());
+    for _ in 0..n {
+        let boot = core::cold_boot(host, request).await?;
+        ready.push(boot.ready);
+        first.push(boot.first_result);
+    }
+    let plain = "plain QEMU: the same kernel, initramfs and image booted to the same result";
+    Ok(vec![
+        Row::times("cold boot to ready", "QEMU started to the agent's first answer", &ready),
+        Row::times("plain QEMU to first result", plain, &first),
+    ])
+}
