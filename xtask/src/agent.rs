@@ -23,10 +23,7 @@ pub(crate) fn build(arch: &str) -> Result<()> {
         .args(["build", "--quiet", "--profile", "agent", "-p", "lampyr-agent", "--target", &target])
         .arg("--target-dir")
         .arg(&built))?;
-    place(
-        &built.join(target).join("agent/lampyr-agent"),
-        &workspace::root().join("target/agent/lampyr-agent"),
-    )
+    place(&built.join(target).join("agent/lampyr-agent"), &workspace::agent())
 }
 
 /// Copies the agent, unless the copy is the same: a new time stamp alone would

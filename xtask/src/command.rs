@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use crate::failure::{Failure, Result};
@@ -14,14 +14,25 @@ pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }
 
+/// Writes a line of what a task was asked for.
+#[allow(clippy::print_stdout)]
+pub(crate) fn answer(line: &str) {
+    println!("{line}");
+}
+
 /// Runs a command to its end; what it prints goes to standard error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
-    let status = status.map_err(|error| not_started(command, &error))?;
+    let status = status(command)?;
     if status.success() {
         return Ok(());
     }
     Err(Failure::new(format!("{} failed: {status}", shown(command))))
+}
+
+/// Runs a command to its end and says how that was.
+pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
+    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
+    status.map_err(|error| not_started(command, &error))
 }
 
 /// Runs a command to its end and returns what it printed.
@@ -40,6 +51,9 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
 /// On a terminal it stays in the foreground, for Ctrl-C to reach it; there it
 /// is killed alone, and a person is at hand for the rest.
 pub(crate) fn bounded(limit: Duration, program: impl AsRef<OsStr>) -> Command {
+    if find("timeout").is_none() {
+        return Command::new(program);
+    }
     let mut command = Command::new("timeout");
     if std::io::stdin().is_terminal() {
         command.arg("--foreground");

@@ -13,6 +13,15 @@ impl Failure {
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }
+
+    /// One that was told already: the task only ends with it.
+    pub(crate) fn told() -> Self {
+        Self(String::new())
+    }
+
+    pub(crate) fn is_told(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl fmt::Display for Failure {

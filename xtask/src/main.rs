@@ -36,7 +36,9 @@ fn main() -> ExitCode {
     match dispatch(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(&format!("error: {failure}"));
+            if !failure.is_told() {
+                say(&format!("error: {failure}"));
+            }
             ExitCode::FAILURE
         }
     }

@@ -3,9 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::command::{find, run, say};
+use crate::command::{bounded, find, run, say};
 use crate::failure::{Failure, Result};
+
+/// How long apt may take, on the slowest mirror.
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// A Debian package and the file or program that shows that it is there.
 pub(crate) struct Package {
@@ -33,7 +37,7 @@ const fn qemu() -> Package {
 }
 
 impl Package {
-    fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         let absolute = self.shown_by.starts_with('/');
         if absolute { Path::new(self.shown_by).exists() } else { find(self.shown_by).is_some() }
     }
@@ -57,9 +61,9 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
 /// apt-get as root, asking nothing.
 fn apt_get(missing: &[&str]) -> Result<Command> {
     let mut command = match (is_root(), find("sudo")) {
-        (true, _) => Command::new("env"),
+        (true, _) => bounded(LIMIT, "env"),
         (false, Some(sudo)) => {
-            let mut command = Command::new(sudo);
+            let mut command = bounded(LIMIT, sudo);
             command.arg("env");
             command
         }

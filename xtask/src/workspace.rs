@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use crate::command::bounded;
 use crate::failure::{Failure, Result};
 
 /// The architecture of this machine, by rustc's name for it.
@@ -27,6 +29,17 @@ pub(crate) fn lampyr() -> PathBuf {
     target().join("release/lampyr")
 }
 
+/// The guest agent that lampyr embeds.
+pub(crate) fn agent() -> PathBuf {
+    root().join("target/agent/lampyr-agent")
+}
+
+/// A state directory of lampyr for the tests, which share it, so that the kit
+/// and the image are made once.
+pub(crate) fn test_home() -> PathBuf {
+    target().join("lampyr-home")
+}
+
 /// The state directory of lampyr: `$LAMPYR_HOME` or `~/.lampyr`.
 pub(crate) fn lampyr_home() -> Result<PathBuf> {
     match std::env::var_os("LAMPYR_HOME") {
@@ -40,10 +53,13 @@ pub(crate) fn home() -> Result<PathBuf> {
     std::env::home_dir().ok_or_else(|| Failure::new("this user has no home directory"))
 }
 
+/// No build and no run of all tests takes this long, unless it hangs.
+const LIMIT: Duration = Duration::from_mins(30);
+
 /// The same cargo that started this task, in the root of the repository.
 pub(crate) fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = bounded(LIMIT, cargo);
     command.current_dir(root());
     command
 }
@@ -62,7 +78,7 @@ pub(crate) fn crates() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether the workspace has the crate `lampyr` yet, or a package at `path`.
+/// Whether the workspace has a package at `path`.
 pub(crate) fn has(path: &str) -> bool {
     root().join(path).join("Cargo.toml").is_file()
 }

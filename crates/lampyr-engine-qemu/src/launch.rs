@@ -4,6 +4,7 @@
 //! and kills the process, so that nothing is left behind.
 
 use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::os::fd::OwnedFd;
@@ -185,18 +186,26 @@ impl<'a> Launch<'a> {
         self.root.as_deref().unwrap_or(Path::new("/")).join(part)
     }
 
+    /// Where a QEMU in a folder of its own finds its libraries, and the parts
+    /// of itself that Debian builds as modules.
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let libraries = &self.program.libraries;
+        let path = std::env::join_paths(libraries.iter().map(|dir| self.place(dir)));
+        let root = self.program.root.as_deref().unwrap_or(Path::new("/"));
+        let modules = libraries.iter().find(|dir| root.join(dir).join("qemu").is_dir());
+        let modules = modules.map(|dir| self.place(&dir.join("qemu")).into_os_string());
+        let path = path.ok().filter(|_| !libraries.is_empty());
+        let named = [("LD_LIBRARY_PATH", path), ("QEMU_MODULE_DIR", modules)];
+        named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
     fn command(&self, plan: &Plan) -> Command {
         let mut command = std::process::Command::new(self.place(&self.program.executable));
         command.args(plan.arguments(self.program));
         let descriptors = self.inherited.numbers();
         let max_file = MAX_DISK;
         Jail { descriptors, identity: self.identity, max_file }.confine(&mut command);
-        if !self.program.libraries.is_empty() {
-            let dirs = self.program.libraries.iter().map(|dir| self.place(dir));
-            if let Ok(path) = std::env::join_paths(dirs) {
-                command.env("LD_LIBRARY_PATH", path);
-            }
-        }
+        command.envs(self.environment());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut command = Command::from(command);
         command.kill_on_drop(true);

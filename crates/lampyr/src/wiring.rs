@@ -84,10 +84,10 @@ impl Qemus {
         let builds = builds.unwrap_or_default();
         let program = match &self.asked {
             Some(path) => match builds.into_iter().find(|build| build.program == *path) {
-                Some(build) => of_build(build),
+                Some(build) => of_build(&build),
                 None => of_system(path, &self.home),
             },
-            None => builds.into_iter().next().map_or_else(|| self.on_path(), of_build),
+            None => builds.first().map_or_else(|| self.on_path(), of_build),
         };
         let program = program?;
         Ok(self.found.get_or_init(|| program))
@@ -137,7 +137,7 @@ impl Engines for Qemus {
 }
 
 /// Our own build lives in one folder with all its parts.
-fn of_build(build: QemuBuild) -> Result<Program, EngineError> {
+fn of_build(build: &QemuBuild) -> Result<Program, EngineError> {
     // The program is at usr/bin/ in the folder.
     let root = build.program.ancestors().nth(3).unwrap_or(Path::new("/")).to_owned();
     let inside = |path: &PathBuf| path.strip_prefix(&root).unwrap_or(path).to_owned();
@@ -156,14 +156,13 @@ fn of_system(path: &Path, home: &Path) -> Result<Program, EngineError> {
     let known = home.join("qemu").join("system.json");
     let stamp = stamp(path);
     let remembered: Option<(String, String)> = lampyr_store::read_json(&known).ok();
-    let banner = match remembered.filter(|(of, _)| *of == stamp) {
-        Some((_, banner)) => banner,
-        None => {
-            let banner = ask_version(path)?;
-            // A cache that cannot be written costs time, nothing else.
-            let _ = lampyr_store::write_json(&known, &(&stamp, &banner));
-            banner
-        }
+    let banner = if let Some((_, banner)) = remembered.filter(|(of, _)| *of == stamp) {
+        banner
+    } else {
+        let banner = ask_version(path)?;
+        // A cache that cannot be written costs time, nothing else.
+        let _ = lampyr_store::write_json(&known, &(&stamp, &banner));
+        banner
     };
     Ok(Program {
         root: None,

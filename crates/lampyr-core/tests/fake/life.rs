@@ -188,7 +188,7 @@ async fn two_hundred_runs_at_once() {
     }
     in_time(async {
         while let Some(done) = all.join_next().await {
-            done.unwrap()
+            done.unwrap();
         }
     })
     .await;

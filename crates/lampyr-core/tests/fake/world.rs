@@ -157,7 +157,7 @@ fn text(bytes: Vec<u8>) -> String {
 
 /// Nothing in these tests may take longer, even on a busy host.
 pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.unwrap()
+    tokio::time::timeout(Duration::from_mins(1), work).await.unwrap()
 }
 
 /// Waits until something is so.
