@@ -1,6 +1,7 @@
 //! `cargo xtask agent`: the static guest agent that lampyr embeds.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::command::run;
@@ -37,5 +38,6 @@ fn place(built: &Path, agent: &Path) -> Result<()> {
     fs::create_dir_all(folder).at(folder)?;
     let new = agent.with_extension("new");
     fs::write(&new, bytes).at(&new)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).at(&new)?;
     fs::rename(&new, agent).at(agent)
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use lampyr_proto::{Exec, Exited, Kind, Lane, ReceiveWindow, SendWindow, WireError, encode};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::cgroup::Cgroup;
 use crate::port::Port;
@@ -68,15 +67,19 @@ impl Process {
     /// processes that are gone, are passed over.
     pub(crate) fn signal(&self, number: i32) {
         // SAFETY: kill has no memory effects; a bad number is an error it returns.
-        unsafe { libc::kill(-self.pid, number) };
+        let sent = unsafe { libc::kill(-self.pid, number) };
+        // Between its birth and its setsid it has no group of its own yet.
+        if sent < 0 && self.exited.is_none() {
+            // SAFETY: as above; it was not reaped, so the id is still its own.
+            unsafe { libc::kill(self.pid, number) };
+        }
     }
 
     /// Ends the process and all it started.
     pub(crate) fn kill(&self) {
-        match (&self.group, Pid::from_raw(self.pid)) {
-            (Some(group), _) => group.kill(),
-            (None, Some(pid)) => drop(kill_process_group(pid, Signal::KILL)),
-            (None, None) => {}
+        match &self.group {
+            Some(group) => group.kill(),
+            None => self.signal(libc::SIGKILL),
         }
     }
 

@@ -141,10 +141,14 @@ impl Server {
                 Ok(None) => return Ok(()),
                 Ok(Some(frame)) => {
                     if self.obey(&frame)?.is_err() {
-                        return Ok(self.end_conversation());
+                        self.end_conversation();
+                        return Ok(());
                     }
                 }
-                Err(_) => return Ok(self.end_conversation()),
+                Err(_) => {
+                    self.end_conversation();
+                    return Ok(());
+                }
             }
         }
     }
@@ -162,15 +166,24 @@ impl Server {
     fn obey(&mut self, frame: &Frame) -> io::Result<Result<(), WireError>> {
         let stream = frame.stream;
         Ok(match frame.kind {
+            Kind::Open if self.processes.contains_key(&stream) => {
+                Err(WireError::OutOfPlace("request on a stream that is in use"))
+            }
             Kind::Open => match decode_message(&frame.payload) {
                 Ok(request) => self.answer(stream, request).map(Ok)?,
                 Err(e) => Err(e),
             },
             Kind::Message => self.control(stream, &frame.payload),
             Kind::Data => self.input(stream, &frame.payload),
-            Kind::End => Ok(self.with(stream, |p| p.stdin.end())),
+            Kind::End => {
+                self.with(stream, |p| p.stdin.end());
+                Ok(())
+            }
             Kind::Credit => self.credit(frame),
-            Kind::Close => Ok(self.close(stream)),
+            Kind::Close => {
+                self.close(stream);
+                Ok(())
+            }
         })
     }
 
@@ -232,13 +245,15 @@ impl Server {
 
     fn control(&mut self, stream: u32, payload: &[u8]) -> Result<(), WireError> {
         let Control::Signal(number) = decode_message(payload)?;
-        Ok(self.with(stream, |p| p.signal(number)))
+        self.with(stream, |p| p.signal(number));
+        Ok(())
     }
 
     fn input(&mut self, stream: u32, bytes: &[u8]) -> Result<(), WireError> {
         let Some(process) = self.processes.get_mut(&stream) else { return Ok(()) };
         let grant = process.stdin.arrive(bytes)?;
-        Ok(self.grant(stream, grant))
+        self.grant(stream, grant);
+        Ok(())
     }
 
     fn grant(&mut self, stream: u32, grant: Option<u32>) {

@@ -98,6 +98,10 @@ impl Body {
         rustix::stdio::dup2_stdin(stdin)?;
         rustix::stdio::dup2_stdout(stdout)?;
         rustix::stdio::dup2_stderr(stderr)?;
+        // Whoever does not become a program keeps what only an exec closes: our
+        // ends of its own pipes, of everybody else's, and the channel.
+        // SAFETY: nothing in the child uses any of these descriptors.
+        unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
         rustix::process::setsid()?;
         // SAFETY: an empty set is a valid signal mask, and the old one is not asked for.
         unsafe {
@@ -140,7 +144,9 @@ fn environment(exec: &Exec) -> Vec<(String, String)> {
 fn program(argv: &[&str], env: &[(String, String)]) -> io::Result<Work> {
     let name = *argv.first().ok_or_else(|| io::Error::other("an empty command"))?;
     let path = env.iter().rev().find(|(key, _)| key == "PATH").map_or("", |(_, v)| v);
-    let candidates: Vec<_> = if name.contains('/') {
+    let candidates: Vec<_> = if name.is_empty() {
+        Vec::new()
+    } else if name.contains('/') {
         vec![CString::new(name)?]
     } else {
         let in_dir =
@@ -164,7 +170,8 @@ fn execute(candidates: &[CString], argv: &[CString], env: &[CString]) -> i32 {
         // SAFETY: the path and both null-ended arrays live until the call
         // replaces this process or fails.
         unsafe { libc::execve(candidate.as_ptr(), argv_ptrs.as_ptr(), env_ptrs.as_ptr()) };
-        denied |= io::Error::last_os_error().kind() != io::ErrorKind::NotFound;
+        let kind = io::Error::last_os_error().kind();
+        denied |= !matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     }
     let name = argv.first().map(|a| a.to_string_lossy()).unwrap_or_default();
     if denied {

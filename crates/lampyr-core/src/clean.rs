@@ -8,7 +8,7 @@ use lampyr_store::{Lock, Part, Store, at};
 use crate::Error;
 
 /// How long an output that was too long for its envelope is kept.
-const KEEP_OUTPUTS: Duration = Duration::from_secs(24 * 3600);
+const KEEP_OUTPUTS: Duration = Duration::from_hours(24);
 
 /// What was removed, or would be.
 #[derive(Debug, Default)]
@@ -57,14 +57,10 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
 }
 
-/// Removes one thing if its lock can be taken: a directory's is inside it, a
-/// lock file is its own.
+/// Removes a directory if the lock inside it can be taken.
 fn sweep(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Result<(), Error> {
-    let lock = if path.is_dir() { path.join("lock") } else { path.to_owned() };
-    let born = path.metadata().and_then(|m| m.modified()).ok();
-    let age = born.and_then(|t| SystemTime::now().duration_since(t).ok()).unwrap_or_default();
-    if !lock.exists() && age < Duration::from_secs(10) {
-        // Somebody may be between making it and locking it.
+    let lock = path.join("lock");
+    if being_born(path) {
         return Ok(());
     }
     match Lock::try_take(&lock) {
@@ -74,6 +70,15 @@ fn sweep(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Resul
         Err(_) if !path.exists() => Ok(()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether somebody may be between making a directory and locking it: it is
+/// new, and there is nothing in it yet.
+fn being_born(path: &Path) -> bool {
+    let born = path.metadata().and_then(|m| m.modified()).ok();
+    let age = born.and_then(|t| SystemTime::now().duration_since(t).ok()).unwrap_or_default();
+    let empty = entries(path).is_ok_and(|all| all.iter().all(|p| p.ends_with("lock")));
+    empty && age < Duration::from_secs(10)
 }
 
 fn remove(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Result<(), Error> {
@@ -111,6 +116,7 @@ mod tests {
         for name in ["dead", "alive"] {
             std::fs::create_dir(sandboxes.join(name)).unwrap();
             std::fs::write(sandboxes.join(name).join("lock"), "").unwrap();
+            std::fs::write(sandboxes.join(name).join("disk.qcow2"), "").unwrap();
         }
         let _held = Lock::try_take(&sandboxes.join("alive/lock")).unwrap().unwrap();
         let staged = store.stage().unwrap();

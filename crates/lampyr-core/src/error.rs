@@ -98,9 +98,12 @@ impl Error {
     }
 }
 
-/// The last line that a machine said, where it said one.
+/// The line that says most of what a machine said at its end: why its kernel
+/// gave up, else the last one.
 fn last_words(ended: &Ended) -> Option<String> {
-    let line = ended.log.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    let mut lines = ended.log.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let panic = lines.clone().find(|line| line.contains("Kernel panic"));
+    let line = panic.or_else(|| lines.next())?;
     Some(format!("its last words were: {}", line.chars().take(200).collect::<String>()))
 }
 

@@ -4,11 +4,15 @@ use std::time::{Duration, Instant};
 
 use lampyr_engine::{EngineError, MachineSpec};
 use lampyr_proto::{Exec, Exited, Job};
+use lampyr_types::Span;
 
 use crate::exec::{Source, exec};
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Command, Error, Host, Outcome, Output, RunError, RunRequest, Trace, Usage, files};
+
+/// How long each `--copy` and `--download` may take.
+const COPY_WAIT: Span = Span::secs(600);
 
 /// Starts a machine, runs one command in it, and leaves nothing behind.
 ///
@@ -52,7 +56,7 @@ async fn work(
 ) -> Result<Outcome, RunError> {
     let channel = sandbox.channel();
     for copy in &request.copy_in {
-        let sent = sandbox.while_alive(files::send(&channel, copy)).await;
+        let sent = sandbox.while_alive(in_time(files::send(&channel, copy))).await;
         sent.map_err(|e| not_started(e, start))?;
     }
     let begun = Instant::now();
@@ -66,10 +70,16 @@ async fn work(
     let outcome = outcome(&exited, begun.elapsed());
     trace.done("command");
     for copy in &request.copy_out {
-        let fetched = sandbox.while_alive(files::fetch(&channel, copy)).await;
+        let fetched = sandbox.while_alive(in_time(files::fetch(&channel, copy))).await;
         fetched.map_err(|e| RunError { usage: outcome.usage.clone(), ..failed(e, begun) })?;
     }
     Ok(outcome)
+}
+
+/// A copy that does not end is given up.
+async fn in_time<T>(copy: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = |_| Error::Agent(format!("a copy took longer than {COPY_WAIT}"));
+    tokio::time::timeout(COPY_WAIT.duration(), copy).await.map_err(late)?
 }
 
 fn job(request: &RunRequest) -> Exec {

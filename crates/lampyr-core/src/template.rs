@@ -26,6 +26,8 @@ use crate::{Error, Host, Output, OutputStream};
 const BOOT_WAIT: Duration = Duration::from_secs(90);
 /// How long each warming command may take.
 const WARM_WAIT: Duration = Duration::from_secs(30);
+/// The room that a template takes on the disk, in bytes.
+const ROOM: u64 = 512 << 20;
 /// What users run first. Run once before saving, its files are in the guest's
 /// page cache, and a restored machine does not read them from the disk.
 const WARMING: [&str; 4] = [
@@ -141,6 +143,17 @@ fn purpose(host: &Host, image: &Image, shape: Shape) -> String {
     format!("kit {kit}, image {name} {digest}, {engine}, {cpus} cpus, {memory} bytes, disk {disk}")
 }
 
+/// Makes sure that a template fits on the disk: a guest whose memory has no
+/// room any more dies without a word.
+fn check_room(home: &Path) -> Result<(), Error> {
+    const NO_SPACE: i32 = 28;
+    let room = rustix::fs::statvfs(home).map_err(|e| at(home)(e.into()))?;
+    if room.f_bavail.saturating_mul(room.f_frsize) < ROOM {
+        return Err(at(home)(std::io::Error::from_raw_os_error(NO_SPACE)).into());
+    }
+    Ok(())
+}
+
 async fn bake(
     host: &Host,
     image: &Image,
@@ -149,6 +162,7 @@ async fn bake(
     made_for: String,
 ) -> Result<(), Error> {
     let _task = host.progress.begin("booting a VM once, to restore it from now on");
+    check_room(host.store.root())?;
     let staging = host.store.stage()?;
     let part = |name: &str| staging.path().join(name);
     let (mut machine, memory) = boot(host, image, shape, staging.path()).await?;

@@ -4,7 +4,6 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use lampyr_engine::{Accel, MachineSpec};
-use lampyr_jail::Identity;
 
 use crate::inherit::path_of;
 use crate::program::Program;
@@ -48,8 +47,6 @@ pub(crate) struct Plan {
     pub(crate) console: RawFd,
     /// The accelerator's device, where QEMU takes that by descriptor.
     pub(crate) accel_device: Option<RawFd>,
-    /// QEMU itself has to become this user, after it has opened its memory.
-    pub(crate) late_identity: Option<Identity>,
     pub(crate) firmware: Vec<PathBuf>,
 }
 
@@ -65,7 +62,7 @@ impl Plan {
         self.wires(&mut line);
         self.disks(&mut line);
         self.start(&mut line);
-        self.seal(&mut line);
+        Self::seal(&mut line);
         line.0
     }
 
@@ -132,7 +129,10 @@ impl Plan {
             )]);
         }
         if let Some(top) = self.disks.len().checked_sub(1) {
-            line.add(["-device", &format!("virtio-blk-device,drive=disk{top}")]);
+            line.add([
+                "-device",
+                &format!("virtio-blk-device,drive=disk{top},werror=report,rerror=report"),
+            ]);
         }
     }
 
@@ -146,19 +146,10 @@ impl Plan {
         }
     }
 
-    /// QEMU's own system call filter. It starts no process and gains nothing;
-    /// where it must change its user itself, it may do just that.
-    fn seal(&self, line: &mut Line) {
-        let elevate = if self.late_identity.is_some() { "children" } else { "deny" };
-        line.add([
-            "-sandbox",
-            &format!(
-                "on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"
-            ),
-        ]);
-        if let Some(identity) = self.late_identity {
-            line.add(["-runas", &format!("{0}:{0}", identity.id())]);
-        }
+    /// QEMU's own system call filter: it starts no process and gains nothing.
+    fn seal(line: &mut Line) {
+        let denied = "obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+        line.add(["-sandbox", &format!("on,{denied}")]);
     }
 }
 
@@ -221,7 +212,6 @@ mod tests {
             channel: 4,
             console: 5,
             accel_device: None,
-            late_identity: None,
             firmware: vec![],
         }
     }

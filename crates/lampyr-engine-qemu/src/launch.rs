@@ -26,7 +26,7 @@ use crate::log::Log;
 use crate::machine::QemuMachine;
 use crate::program::Program;
 use crate::qmp::Qmp;
-use crate::{clock, io};
+use crate::{clock, io, memory};
 
 /// The longest file that a QEMU may write, beyond its memory: its disk layer.
 const MAX_DISK: u64 = 1 << 44;
@@ -66,12 +66,11 @@ pub(crate) async fn restore(
     restore: Restore,
 ) -> Result<Box<dyn Machine>, EngineError> {
     let mut launch = Launch::new(program, accel)?;
+    let mut saved = restore.image.memory;
     if launch.identity.is_some() && !program.maps_read_only() {
-        // This QEMU opens the memory for writing even to map it privately,
-        // which only the file's owner may; so it changes its user afterwards.
-        launch.late_identity = launch.identity.take();
+        saved = memory::copy(&saved).map_err(io("copy the guest's memory"))?;
     }
-    let memory = Memory::Private(launch.inherited.add(restore.image.memory));
+    let memory = Memory::Private(launch.inherited.add(saved));
     let (devices, source) = pipe::pipe().map_err(io("make a pipe"))?;
     let source = source.into_blocking_fd().map_err(io("make a pipe"))?;
     let incoming = format!("fd:{}", launch.inherited.add(source));
@@ -82,9 +81,20 @@ pub(crate) async fn restore(
         async { tokio::join!(machine.load(&commands), feed(devices, &restore.image.devices)) };
     let loaded = tokio::time::timeout(START_WAIT, loaded).await;
     let slow = EngineError::Slow { what: "restore", seconds: START_WAIT.as_secs() };
-    match loaded.map_err(|_| slow).and_then(|(loaded, _)| loaded) {
+    match loaded.map_err(|_| slow).and_then(|(loaded, ())| loaded) {
         Ok(()) => Ok(Box::new(machine)),
-        Err(e) => Err(machine.explain(e).await),
+        Err(e) => Err(refused(&mut machine, e).await),
+    }
+}
+
+/// A QEMU that ends by itself while it loads a state cannot use that state.
+async fn refused(machine: &mut QemuMachine, error: EngineError) -> EngineError {
+    match machine.explain(error).await {
+        EngineError::Ended(ended) if machine.gave_up() => {
+            let said = ended.log.lines().last().unwrap_or("it said nothing");
+            EngineError::BadImage(said.chars().take(300).collect())
+        }
+        error => error,
     }
 }
 
@@ -111,7 +121,6 @@ struct Launch<'a> {
     inherited: Inherited,
     accel_device: Option<i32>,
     identity: Option<Identity>,
-    late_identity: Option<Identity>,
     monitor: UnixStream,
     monitor_fd: i32,
     channel: UnixStream,
@@ -130,17 +139,16 @@ impl<'a> Launch<'a> {
         let (console, console_fd) = wire(&mut inherited)?;
         let root = program.root.as_deref().map(|root| folder(&mut inherited, root)).transpose()?;
         let identity = Identity::for_vm(RandomState::new().hash_one(0) as u32);
-        let by_descriptor = accel == Accel::Kvm && program.takes_accel_device();
-        let accel_device = by_descriptor.then(|| device(&mut inherited)).transpose()?;
-        // A QEMU that opens the device itself needs root for it, at first.
-        let late = accel == Accel::Kvm && !by_descriptor;
-        let (identity, late_identity) = if late { (None, identity) } else { (identity, None) };
+        let accel_device = match accel {
+            Accel::Kvm if program.takes_accel_device() => Some(device(&mut inherited)?),
+            Accel::Kvm if identity.is_some() => return Err(no_device(program)),
+            _ => None,
+        };
         Ok(Self {
             accel_device,
             program,
             inherited,
             identity,
-            late_identity,
             monitor,
             monitor_fd,
             channel,
@@ -170,7 +178,6 @@ impl<'a> Launch<'a> {
             channel: self.channel_fd,
             console: self.console_fd,
             accel_device: self.accel_device,
-            late_identity: self.late_identity,
             firmware: self.program.firmware.iter().map(|dir| self.place(dir)).collect(),
         };
         let mut command = self.command(&plan);
@@ -228,6 +235,14 @@ fn wire(inherited: &mut Inherited) -> Result<(UnixStream, i32), EngineError> {
 fn device(inherited: &mut Inherited) -> Result<i32, EngineError> {
     let kvm = File::options().read(true).write(true).open("/dev/kvm");
     Ok(inherited.add(kvm.map_err(io("open /dev/kvm"))?))
+}
+
+/// A VM under a user of its own cannot open the device by its path.
+fn no_device(program: &Program) -> EngineError {
+    EngineError::Unavailable {
+        what: format!("QEMU {} cannot be given /dev/kvm by descriptor", program.version),
+        hint: "use QEMU 9.1 or newer, or start lampyr as an ordinary user".into(),
+    }
 }
 
 /// A folder by descriptor, where the system has paths for those.

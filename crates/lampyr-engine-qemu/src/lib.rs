@@ -14,6 +14,7 @@ mod launch;
 mod layer;
 mod log;
 mod machine;
+mod memory;
 mod program;
 mod qmp;
 

@@ -68,6 +68,11 @@ impl QemuMachine {
         self.qmp.run(&[json!({"execute": "cont"})]).await
     }
 
+    /// Whether the process gave up by itself, so that no signal ended it.
+    pub(crate) fn gave_up(&mut self) -> bool {
+        self.child.try_wait().ok().flatten().is_some_and(|status| status.code().is_some())
+    }
+
     /// Where the monitor broke because the process ended, that is the story.
     pub(crate) async fn explain(&mut self, error: EngineError) -> EngineError {
         match tokio::time::timeout(LAST_WORDS, self.wait()).await {
@@ -81,10 +86,12 @@ impl QemuMachine {
             Ok(status) => format!("QEMU ended with {status}"),
             Err(e) => format!("QEMU is gone: {e}"),
         };
-        for said in &mut self.said {
+        // Each is forgotten once it was waited for: this may be given up and
+        // called again.
+        while let Some(said) = self.said.last_mut() {
             let _ = tokio::time::timeout(LAST_WORDS, said).await;
+            self.said.pop();
         }
-        self.said.clear();
         Ended { how, log: self.log.text() }
     }
 

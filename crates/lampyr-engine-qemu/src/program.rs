@@ -12,8 +12,8 @@ pub struct Version(pub u32, pub u32, pub u32);
 impl Version {
     /// The version in the first line of `qemu --version`.
     pub fn from_banner(text: &str) -> Option<Self> {
-        let word = text.split_whitespace().skip_while(|w| *w != "version").nth(1)?;
-        word.parse().ok()
+        let rest = text.trim_start().strip_prefix("QEMU emulator version ")?;
+        rest.split_whitespace().next()?.parse().ok()
     }
 }
 
@@ -92,5 +92,6 @@ mod tests {
             Some(Version(11, 0, 0))
         );
         assert_eq!(Version::from_banner("bash: no such file"), None);
+        assert_eq!(Version::from_banner("true (GNU coreutils) version 9.1"), None);
     }
 }

@@ -11,6 +11,7 @@
 //!   sandboxes/<id>/        one running sandbox each
 //!   outputs/               whole outputs that were too long for an envelope
 //!   qemu/<version>/        a QEMU of our own, where the system's is old
+//!   locks/                 who makes what; never removed, or two could hold one
 //!   tmp/                   everything is born here, synced, renamed
 //! ```
 //!
@@ -88,7 +89,7 @@ impl Store {
 
     /// Waits until this process alone may make the thing called `name`.
     pub fn making(&self, name: &str) -> Result<Lock, StoreError> {
-        Lock::wait(&self.dir(Part::Tmp)?.join(format!("making-{name}.lock")))
+        Lock::wait(&self.dir(Part::Locks)?.join(name))
     }
 }
 
@@ -102,6 +103,7 @@ pub enum Part {
     Sandboxes,
     Outputs,
     Qemu,
+    Locks,
     Tmp,
 }
 
@@ -114,6 +116,7 @@ impl Part {
             Self::Sandboxes => "sandboxes",
             Self::Outputs => "outputs",
             Self::Qemu => "qemu",
+            Self::Locks => "locks",
             Self::Tmp => "tmp",
         }
     }

@@ -27,8 +27,6 @@ impl Staging {
     /// Syncs the parts and gives the directory its final name. Something that
     /// stands there already is replaced.
     pub fn publish(self, target: &Path) -> Result<(), StoreError> {
-        let lock = self.dir.path().join("lock");
-        std::fs::remove_file(&lock).map_err(at(&lock))?;
         for part in list(self.dir.path())? {
             File::open(&part).and_then(|f| f.sync_all()).map_err(at(&part))?;
         }
@@ -36,6 +34,9 @@ impl Staging {
             std::fs::remove_dir_all(target).map_err(at(target))?;
         }
         std::fs::rename(self.dir.path(), target).map_err(at(target))?;
+        // Only now: while it lies in `tmp/`, the lock says that it is alive.
+        let lock = target.join("lock");
+        std::fs::remove_file(&lock).map_err(at(&lock))?;
         // The name now belongs to the published directory; the guard must not
         // look for the old one.
         let _ = self.dir.keep();

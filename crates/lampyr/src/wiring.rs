@@ -20,6 +20,9 @@ const HOW_TO_GET_ONE: &str = if cfg!(target_os = "macos") {
     "apt-get install qemu-system-x86; or on Debian, without root: lampyr doctor --fix"
 };
 
+/// The oldest QEMU that works.
+const OLDEST: Version = Version(7, 2, 0);
+
 /// What the settings say about the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostChoice {
@@ -169,7 +172,9 @@ fn of_system(path: &Path, home: &Path) -> Result<Program, EngineError> {
         executable: path.to_owned(),
         libraries: Vec::new(),
         firmware: Vec::new(),
-        version: Version::from_banner(&banner).ok_or_else(|| strange(path))?,
+        version: Version::from_banner(&banner)
+            .filter(|version| *version >= OLDEST)
+            .ok_or_else(|| strange(path))?,
     })
 }
 
@@ -190,7 +195,7 @@ fn ask_version(path: &Path) -> Result<String, EngineError> {
 
 fn strange(path: &Path) -> EngineError {
     EngineError::Unavailable {
-        what: format!("{} does not say a version as QEMU does", path.display()),
-        hint: "LAMPYR_QEMU must name a QEMU 7.2 or newer".into(),
+        what: format!("{} is not a QEMU {OLDEST} or newer", path.display()),
+        hint: "LAMPYR_QEMU names the QEMU to use; unset it to use the one that is found".into(),
     }
 }

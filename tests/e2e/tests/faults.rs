@@ -23,7 +23,6 @@ fn assert_works(context: &TestContext) {
 }
 
 #[test]
-#[ignore = "bug: QemuMachine::wait polls a finished task again"]
 fn a_machine_killed_while_it_starts_is_a_typed_error() {
     let own = TestContext::own();
     for moment in (0..300).step_by(15) {
@@ -94,7 +93,6 @@ fn a_program_killed_during_a_first_run_leaves_nothing() {
 }
 
 #[test]
-#[ignore = "bug: QEMU 7.2 finds no modules, and dies of SIGSYS"]
 fn a_machine_dies_with_its_program_whatever_the_qemu() {
     let own = TestContext::own();
     for qemu in own.qemus() {
@@ -195,7 +193,6 @@ fn a_full_disk_is_one_clear_sentence() {
 }
 
 #[test]
-#[ignore = "bug: a SIGBUS is not told as a full disk"]
 fn a_disk_that_fills_up_while_a_template_is_made_is_one_clear_sentence() {
     if !is_root() {
         return;
@@ -209,7 +206,6 @@ fn a_disk_that_fills_up_while_a_template_is_made_is_one_clear_sentence() {
 }
 
 #[test]
-#[ignore = "bug: QEMU pauses the guest, werror=report is missing"]
 fn a_disk_that_fills_up_under_a_command_is_told_to_it() {
     if !is_root() {
         return;
@@ -259,7 +255,6 @@ fn a_damaged_template_is_baked_again() {
 }
 
 #[test]
-#[ignore = "bug: QemuMachine::explain hides BadImage behind the end of QEMU"]
 fn a_template_that_holds_but_does_not_restore_is_baked_again() {
     let own = TestContext::fresh();
     let run = || own.run("echo works").args(SMALL).envelope().success().to_owned();

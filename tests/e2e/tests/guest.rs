@@ -50,7 +50,6 @@ fn variables_and_the_directory_are_as_asked() {
 }
 
 #[test]
-#[ignore = "bug: the agent's forked Put holds its own stdin open"]
 fn a_file_goes_in_and_comes_out() {
     let dir = tempfile::tempdir().unwrap();
     let (script, result) = (dir.path().join("say.sh"), dir.path().join("out/result"));
@@ -71,7 +70,6 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-#[ignore = "bug: the agent's forked Put holds its own stdin open"]
 fn a_directorys_contents_go_in_and_come_out() {
     let dir = tempfile::tempdir().unwrap();
     let (tree, back) = (dir.path().join("tree"), dir.path().join("back"));

@@ -36,7 +36,7 @@ pub(super) fn bench(
     let table = super::block_on(async {
         let host = Host::open(&parts).await?;
         let rows = measure(&host, &settings.request, args.n as usize).await?;
-        Ok::<_, Failure>(Table::new(host.accel().word(), engine, &settings.request, rows))
+        Ok::<_, Failure>(Table::new(host.accel().word(), &engine, &settings.request, rows))
     })??;
     match format {
         Format::Json => printer.json(&table.json())?,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use lampyr_types::{ErrorKind, Progress};
 
@@ -50,7 +51,9 @@ async fn launch(
     output: &mut dyn Output,
     trace: &Trace,
 ) -> Result<Outcome, RunError> {
-    let host = core::Host::open(&wiring::host(host, progress)?).await?;
+    let start = Instant::now();
+    let opened = core::Host::open(&wiring::host(host, progress)?).await;
+    let host = opened.map_err(|e| RunError { duration: start.elapsed(), ..e.into() })?;
     core::run(&host, request, output, trace).await
 }
 

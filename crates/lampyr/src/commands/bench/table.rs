@@ -78,7 +78,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(accel: &str, engine: String, request: &RunRequest, rows: Vec<Row>) -> Self {
+    pub(super) fn new(accel: &str, engine: &str, request: &RunRequest, rows: Vec<Row>) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
