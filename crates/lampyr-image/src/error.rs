@@ -97,11 +97,11 @@ impl ImageError {
                 Some("check that this host reaches its Debian mirror, then try again".to_owned())
             }
             Self::NoImage { .. } => {
-                Some("see which images there are: lampyr images list".to_owned())
+                Some("there is one image, 'default', which the first run makes".to_owned())
             }
-            Self::DamagedImage { name } => {
-                Some(format!("remove it and make it anew: lampyr images rm {name}"))
-            }
+            Self::DamagedImage { name } => Some(format!(
+                "remove images/{name} in the state directory; the next run makes it anew"
+            )),
             Self::Store(e) if e.is_full() => {
                 Some("free some disk space, then try again".to_owned())
             }

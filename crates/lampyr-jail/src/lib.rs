@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn a_jailed_process_has_what_it_was_given_and_nothing_more() {
         let given = fs::File::open("/dev/null").unwrap();
-        let kept_back = fs::File::open("/dev/null").unwrap();
+        // Not even one that somebody forgot to close on exec. Its number is
+        // high, so that nothing in the shell comes to have the same.
+        let kept_back = rustix::io::fcntl_dupfd_cloexec(&given, 200).unwrap();
+        rustix::io::fcntl_setfd(&kept_back, rustix::io::FdFlags::empty()).unwrap();
         let mut command = Command::new("/bin/sh");
         let script = "ls /proc/self/fd; cat /proc/self/status; ulimit -c; env";
         command.args(["-c", script]).env("SECRET", "x");

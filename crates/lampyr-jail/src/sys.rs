@@ -23,6 +23,7 @@ pub(crate) fn enter(jail: &Jail) -> io::Result<()> {
         become_user(identity)?;
     }
     imp::renounce()?;
+    imp::keep_nothing()?;
     for fd in &jail.descriptors {
         // SAFETY: whoever made the jail holds the descriptor open across the fork.
         let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(*fd) };

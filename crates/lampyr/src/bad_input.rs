@@ -206,7 +206,7 @@ impl BadInput {
             Self::TwoCommands => {
                 "give one of them: lampyr run \"<command>\" or lampyr run -- <program>"
             }
-            Self::Pty => "use a session: lampyr session start, then lampyr exec --pty <session>",
+            Self::Pty => "a terminal belongs to a session, which this version does not have yet",
             Self::Env(_) => "for example: -e GREETING=hello",
             Self::Transfer { flag: "--copy", .. } => "for example: --copy ./input:/data",
             Self::Transfer { .. } => "for example: --download /data/result:./result",

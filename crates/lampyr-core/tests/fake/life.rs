@@ -100,6 +100,7 @@ async fn clean_leaves_the_living_alone() {
     let sandboxes = world.home().join("sandboxes");
     std::fs::create_dir(sandboxes.join("dead")).unwrap();
     std::fs::write(sandboxes.join("dead/lock"), "").unwrap();
+    std::fs::write(sandboxes.join("dead/disk.qcow2"), "").unwrap();
     let go = world.tmp.path().join("go");
     let wait = format!("echo up >{0}.up; while [ ! -e {0} ]; do sleep 0.05; done", go.display());
     let up = go.with_extension("up");
