@@ -1,8 +1,9 @@
 //! Machines as QEMU processes: the `microvm` profile, everything by descriptor.
 //!
-//! A QEMU of ours opens no path: its memory, disks, monitor, console and
-//! channel are descriptors that it inherits. So it needs no authority over
-//! any file, and two of them cannot meet in a directory.
+//! Memory, disks, monitor, console, channel and KVM's device are descriptors
+//! that a QEMU inherits; by path it opens its own program's parts and nothing
+//! else. So it needs no authority over any file of a sandbox, and two of them
+//! cannot meet in a directory. `docs/design/0003` has the exceptions.
 //!
 //! Saving and restoring: the guest's memory is a file that stays where it is;
 //! only the state of the devices (about 100 KB) moves, through a pipe.

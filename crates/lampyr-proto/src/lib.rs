@@ -31,6 +31,6 @@ pub use message::{
 };
 pub use window::{ReceiveWindow, SendWindow, WINDOW};
 
-/// The version of this protocol. Additions raise it; both sides then speak
-/// the lower of the two numbers that [`Hello`] and [`Welcome`] carry.
+/// The version of this protocol. Additions raise it. [`Hello`] and [`Welcome`]
+/// carry each side's number; there is one so far, so nobody compares them yet.
 pub const GENERATION: u32 = 1;

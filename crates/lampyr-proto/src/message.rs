@@ -151,10 +151,10 @@ pub struct Exited {
     /// From spawn to exit as the agent saw it, in microseconds.
     #[n(3)]
     pub wall_us: u64,
-    /// Processor time of it and all it started, in microseconds.
+    /// Processor time of it and all that it waited for, in microseconds.
     #[n(4)]
     pub cpu_us: Option<u64>,
-    /// The most memory it and all it started ever held, in bytes.
+    /// The largest resident memory of any one process of those, in bytes.
     #[n(5)]
     pub peak_memory: Option<u64>,
     /// The kernel killed something in it for want of memory.
