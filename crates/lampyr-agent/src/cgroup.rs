@@ -1,9 +1,10 @@
 //! One control group per process that the host asked for: what it may use,
 //! what happened to it, and a way to end all of it at once.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -18,8 +19,9 @@ pub(crate) struct Cgroups {
     /// `None` where control groups are not ours to use.
     jobs: Option<PathBuf>,
     next: u64,
-    /// Made while nobody waits, so that a command does not.
-    spare: Option<Cgroup>,
+    /// Groups that ran something and are empty again, or will be. Making one
+    /// costs more than using one again.
+    used: Vec<Cgroup>,
 }
 
 /// The group of one process and all it starts. Dropping it removes it where
@@ -27,6 +29,12 @@ pub(crate) struct Cgroups {
 pub(crate) struct Cgroup {
     path: PathBuf,
     dir: OwnedFd,
+    /// Its files that are read for each process, open.
+    procs: File,
+    memory_events: File,
+    pids_events: File,
+    /// What they counted when the last process ended.
+    counted: (u64, u64),
 }
 
 /// What the kernel did to a group.
@@ -39,34 +47,33 @@ pub(crate) struct Troubles {
 impl Cgroups {
     /// No groups: processes stay where the agent is.
     pub(crate) fn none() -> Self {
-        Self { jobs: None, next: 0, spare: None }
+        Self { jobs: None, next: 0, used: Vec::new() }
     }
 
     /// Mounts and limits. A kernel without control groups is used as it is.
     pub(crate) fn prepare() -> Self {
-        let mut groups = Self { jobs: prepare_root().ok(), next: 0, spare: None };
-        groups.refill();
-        groups
-    }
-
-    /// Makes the next group ready ahead of its use.
-    pub(crate) fn refill(&mut self) {
-        if self.spare.is_none() {
-            self.spare = self.make();
-        }
+        Self { jobs: prepare_root().ok(), next: 0, used: Vec::new() }
     }
 
     /// A group for a new process.
     pub(crate) fn take(&mut self) -> Option<Cgroup> {
-        self.spare.take().or_else(|| self.make())
+        match self.used.iter().rposition(Cgroup::is_empty) {
+            Some(at) => Some(self.used.swap_remove(at)),
+            None => self.make(),
+        }
+    }
+
+    /// Takes the group of a process that has ended. What that left running
+    /// stays in it, and then nobody else gets the group.
+    pub(crate) fn give_back(&mut self, group: Cgroup) {
+        self.used.push(group);
     }
 
     fn make(&mut self) -> Option<Cgroup> {
         let path = self.jobs.as_ref()?.join(self.next.to_string());
         self.next += 1;
         fs::create_dir(&path).ok()?;
-        let dir = fs::File::open(&path).ok()?.into();
-        Some(Cgroup { path, dir })
+        Cgroup::open(path).ok()
     }
 }
 
@@ -91,18 +98,32 @@ impl Cgroup {
         let _ = fs::write(self.path.join("cgroup.kill"), "1");
     }
 
-    /// What the kernel had to do to the group so far.
-    pub(crate) fn troubles(&self) -> Troubles {
-        Troubles {
-            oom: self.counted("memory.events", "oom_kill "),
-            pids_limit: self.counted("pids.events", "max "),
-        }
+    /// What the kernel had to do to the group since this was last asked.
+    pub(crate) fn troubles(&mut self) -> Troubles {
+        let now = (counter(&self.memory_events, b"oom_kill "), counter(&self.pids_events, b"max "));
+        let (oom, pids) = std::mem::replace(&mut self.counted, now);
+        Troubles { oom: now.0 > oom, pids_limit: now.1 > pids }
     }
 
-    fn counted(&self, file: &str, key: &str) -> bool {
-        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
-        text.lines().filter_map(|l| l.strip_prefix(key)).any(|n| n.trim() != "0")
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let dir = File::open(&path)?.into();
+        let file = |name| File::open(path.join(name));
+        let (procs, memory_events) = (file("cgroup.procs")?, file("memory.events")?);
+        let pids_events = file("pids.events")?;
+        Ok(Self { path, dir, procs, memory_events, pids_events, counted: (0, 0) })
     }
+
+    fn is_empty(&self) -> bool {
+        self.procs.read_at(&mut [0; 16], 0).is_ok_and(|n| n == 0)
+    }
+}
+
+/// The number behind `key` at the start of a line.
+fn counter(file: &File, key: &[u8]) -> u64 {
+    let mut text = [0; 512];
+    let n = file.read_at(&mut text, 0).unwrap_or(0);
+    let number = text[..n].split(|b| *b == b'\n').find_map(|line| line.strip_prefix(key));
+    number.and_then(|n| std::str::from_utf8(n).ok()?.parse().ok()).unwrap_or(0)
 }
 
 impl AsFd for Cgroup {

@@ -1,8 +1,9 @@
 //! Becoming somebody else after a restore.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use lampyr_proto::Resumed;
 use rustix::time::{ClockId, Timespec, clock_settime};
@@ -19,29 +20,43 @@ pub(crate) enum Scope {
 const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
 const RNDRESEEDCRNG: libc::c_ulong = 0x5207;
 
-/// Puts a new identity in force: randomness, clock, names.
-pub(crate) fn assume(new: &Resumed, scope: Scope) -> io::Result<()> {
-    if scope == Scope::Process {
-        return Ok(());
+/// What a new identity is put in force with, opened ahead of its use.
+pub(crate) struct Identity {
+    random: File,
+    /// A guest without a root disk has no such file and no need of one.
+    machine_id: Option<File>,
+}
+
+impl Identity {
+    /// Opens what it takes; `None` where there is nothing to change.
+    pub(crate) fn open(scope: Scope) -> io::Result<Option<Self>> {
+        if scope == Scope::Process {
+            return Ok(None);
+        }
+        let random = File::options().write(true).open("/dev/urandom")?;
+        let machine_id = File::options().write(true).open("/run/machine-id").ok();
+        Ok(Some(Self { random, machine_id }))
     }
-    reseed(&new.entropy)?;
-    let now = Timespec {
-        tv_sec: (new.clock_ns / 1_000_000_000) as i64,
-        tv_nsec: (new.clock_ns % 1_000_000_000) as i64,
-    };
-    clock_settime(ClockId::Realtime, now)?;
-    rustix::system::sethostname(new.hostname.as_bytes())?;
-    // A guest without a root disk has no such file and no need of one.
-    match fs::write("/run/machine-id", format!("{}\n", new.machine_id)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
+
+    /// Puts a new identity in force: randomness, clock, names.
+    pub(crate) fn assume(&self, new: &Resumed) -> io::Result<()> {
+        reseed(&self.random, &new.entropy)?;
+        let now = Timespec {
+            tv_sec: (new.clock_ns / 1_000_000_000) as i64,
+            tv_nsec: (new.clock_ns % 1_000_000_000) as i64,
+        };
+        clock_settime(ClockId::Realtime, now)?;
+        rustix::system::sethostname(new.hostname.as_bytes())?;
+        match &self.machine_id {
+            Some(file) => file.write_all_at(format!("{}\n", new.machine_id).as_bytes(), 0),
+            None => Ok(()),
+        }
     }
 }
 
 /// Mixes `entropy` into the kernel's generator and makes it use it at once;
 /// without that, every restore of one template would draw the same numbers.
-fn reseed(entropy: &[u8]) -> io::Result<()> {
-    let random = fs::File::options().write(true).open("/dev/urandom")?;
+fn reseed(random: &File, entropy: &[u8]) -> io::Result<()> {
     let bits = entropy.len() as u32 * 8;
     let mut pool = [bits.to_ne_bytes(), (entropy.len() as u32).to_ne_bytes()].concat();
     pool.extend_from_slice(entropy);

@@ -26,18 +26,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn new(
-        spawned: Spawned,
-        group: Option<Cgroup>,
-        exec: &Exec,
-        started: Instant,
-    ) -> Self {
+    pub(crate) fn new(spawned: Spawned, exec: &Exec, started: Instant) -> Self {
         Self {
             pid: spawned.pid,
             stdin: Input { fd: Some(spawned.stdin), ..Input::default() },
             stdout: Output::new(spawned.stdout, Lane::Stdout),
             stderr: Output::new(spawned.stderr, Lane::Stderr),
-            group,
+            group: spawned.group,
             started,
             exited: None,
             deadline: exec.timeout_ms.and_then(|ms| started.checked_add(Duration::from_millis(ms))),
@@ -115,8 +110,7 @@ impl Process {
         }
         let mut exited = self.exited.take()?;
         exited.left_running = self.stdout.left_open || self.stderr.left_open;
-        let clean = exited.code == Some(0);
-        if let Some(group) = self.group.as_ref().filter(|_| !clean) {
+        if let Some(group) = &mut self.group {
             let troubles = group.troubles();
             (exited.oom, exited.pids_limit) = (troubles.oom, troubles.pids_limit);
         }
@@ -124,6 +118,11 @@ impl Process {
             self.kill();
         }
         Some(exited)
+    }
+
+    /// Gives its control group back.
+    pub(crate) fn into_group(self) -> Option<Cgroup> {
+        self.group
     }
 }
 

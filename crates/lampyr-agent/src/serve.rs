@@ -16,17 +16,17 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use lampyr_proto::{
-    Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Request, Welcome, WireError,
-    decode_message, encode, encode_message,
+    Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Request, Resumed, Welcome,
+    WireError, decode_message, encode, encode_message,
 };
 use rustix::event::{Timespec, epoll};
 
 use crate::cgroup::Cgroups;
 use crate::conversation::Conversation;
-use crate::identity::{self, Scope};
+use crate::identity::{Identity, Scope};
 use crate::port::Port;
 use crate::process::{self, Process};
-use crate::spawn::spawn;
+use crate::spawn::{Parked, Spawned};
 use crate::warm::Warmer;
 
 const PORT: u64 = u64::MAX;
@@ -52,7 +52,12 @@ struct Server {
     scope: Scope,
     scratch: Vec<u8>,
     host_gone: bool,
-    /// Parked before the machine is saved, let go when it is restored.
+    identity: Option<Identity>,
+    /// Saved and not yet told who it is now: nothing runs.
+    nobody: bool,
+    /// Both are parked before the machine is saved: the first command after a
+    /// restore, and what is let go when the host greets.
+    parked: Option<Parked>,
     warmer: Option<Warmer>,
 }
 
@@ -73,6 +78,9 @@ impl Server {
             scope,
             scratch: vec![0; MAX_PAYLOAD],
             host_gone: false,
+            identity: Identity::open(scope)?,
+            nobody: false,
+            parked: None,
             warmer: None,
         })
     }
@@ -89,9 +97,6 @@ impl Server {
         }
         self.expire();
         self.pump()?;
-        if self.processes.is_empty() {
-            self.cgroups.refill();
-        }
         Ok(!(self.host_gone && self.scope == Scope::Process))
     }
 
@@ -170,7 +175,7 @@ impl Server {
                 Err(WireError::OutOfPlace("request on a stream that is in use"))
             }
             Kind::Open => match decode_message(&frame.payload) {
-                Ok(request) => self.answer(stream, request).map(Ok)?,
+                Ok(request) => self.answer(stream, request, &frame.payload).map(Ok)?,
                 Err(e) => Err(e),
             },
             Kind::Message => self.control(stream, &frame.payload),
@@ -188,48 +193,64 @@ impl Server {
     }
 
     /// The request switch: one line per request.
-    fn answer(&mut self, stream: u32, request: Request) -> io::Result<()> {
+    fn answer(&mut self, stream: u32, request: Request, encoded: &[u8]) -> io::Result<()> {
         match request {
             Request::Hello(_) => self.say(stream, &Event::Welcome(welcome())),
-            Request::Resumed(new) => match identity::assume(&new, self.scope) {
-                Ok(()) => self.say(stream, &Event::Done),
-                Err(e) => self.say(stream, &Event::Failed(e.to_string())),
-            },
-            Request::Exec(exec) => self.start(stream, &exec),
+            Request::Resumed(new) => self.resume(stream, &new)?,
+            Request::Exec(_) if self.nobody => {
+                self.say(stream, &Event::Failed("it does not know yet who it is".into()));
+            }
+            Request::Exec(exec) => self.start(stream, &exec, encoded),
             Request::Quiesce => self.rest(stream)?,
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, stream: u32, new: &Resumed) -> io::Result<()> {
+        match self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(new)) {
+            Ok(()) => {
+                self.nobody = false;
+                self.say(stream, &Event::Done);
+                // From now on the host counts: what follows must not delay it.
+                self.port.flush()?;
+            }
+            Err(e) => self.say(stream, &Event::Failed(e.to_string())),
         }
         Ok(())
     }
 
     /// Gets ready to be saved: what a restored guest will want is made now.
     fn rest(&mut self, stream: u32) -> io::Result<()> {
-        self.cgroups.refill();
+        self.parked = Parked::new(self.cgroups.take()).ok();
         self.warmer = Warmer::park();
+        self.nobody = true;
         self.say(stream, &Event::Done);
         self.port.flush_all()?;
         self.end_conversation();
         Ok(())
     }
 
-    fn start(&mut self, stream: u32, exec: &Exec) {
+    fn start(&mut self, stream: u32, exec: &Exec, encoded: &[u8]) {
         let started = Instant::now();
-        let group = self.cgroups.take();
-        let spawned = spawn(exec, group.as_ref().map(AsFd::as_fd));
-        let watched = spawned.and_then(|child| {
-            let pipes = [(&child.stdin, 0), (&child.stdout, 1), (&child.stderr, 2)];
-            for (pipe, lane) in pipes {
-                let flags = if lane == 0 { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-                watch(&self.epoll, pipe, u64::from(stream) << 2 | lane, flags)?;
-            }
-            Ok(child)
-        });
-        match watched {
+        let parked = match self.parked.take() {
+            Some(parked) => Ok(parked),
+            None => Parked::new(self.cgroups.take()),
+        };
+        let spawned = parked.and_then(|parked| parked.start(encoded));
+        match spawned.and_then(|child| self.watch_pipes(stream, child)) {
             Ok(child) => {
-                self.say(stream, &Event::Started(child.pid as u32));
-                self.processes.insert(stream, Process::new(child, group, exec, started));
+                self.processes.insert(stream, Process::new(child, exec, started));
             }
             Err(e) => self.say(stream, &Event::Failed(format!("cannot start a process: {e}"))),
         }
+    }
+
+    fn watch_pipes(&self, stream: u32, child: Spawned) -> io::Result<Spawned> {
+        for (pipe, lane) in [(&child.stdin, 0), (&child.stdout, 1), (&child.stderr, 2)] {
+            let flags = if lane == 0 { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+            watch(&self.epoll, pipe, u64::from(stream) << 2 | lane, flags)?;
+        }
+        Ok(child)
     }
 
     fn say(&mut self, stream: u32, event: &Event) {
@@ -337,9 +358,12 @@ impl Server {
             self.active.insert(stream);
         }
         if let Some(exited) = process.finished() {
-            self.processes.remove(&stream);
-            self.active.remove(&stream);
             self.say(stream, &Event::Exited(exited));
+            self.active.remove(&stream);
+            let group = self.processes.remove(&stream).and_then(Process::into_group);
+            if let Some(group) = group {
+                self.cgroups.give_back(group);
+            }
         }
     }
 }

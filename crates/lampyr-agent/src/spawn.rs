@@ -2,13 +2,15 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use lampyr_proto::{Exec, Job};
+use lampyr_proto::{Exec, Job, Request, decode_message};
 use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::cgroup::Cgroup;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -16,29 +18,110 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
+/// A process that was born in its control group and waits to hear what it is
+/// to be. Dropped, it ends.
+///
+/// Every process begins so. One that was parked before the machine was saved
+/// spares the first command after a restore its birth.
+pub(crate) struct Parked {
+    pid: i32,
+    job: OwnedFd,
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    group: Option<Cgroup>,
+}
+
 /// A process that was started, and our ends of its pipes.
 pub(crate) struct Spawned {
     pub(crate) pid: i32,
     pub(crate) stdin: OwnedFd,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    pub(crate) group: Option<Cgroup>,
 }
 
-/// Starts what `exec` says, inside `group` where there is one. A program that
-/// cannot be run is told on its standard error and exits with 127 or 126, as
-/// a shell would have it.
-pub(crate) fn spawn(exec: &Exec, group: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
-    let body = Body::prepare(exec)?;
-    let (in_read, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stdout, out_write) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, err_write) = pipe_with(PipeFlags::CLOEXEC)?;
-    for ours in [&stdin, &stdout, &stderr] {
-        rustix::io::ioctl_fionbio(ours, true)?;
+impl Parked {
+    /// Gives birth to a process in `group`, where there is one.
+    pub(crate) fn new(group: Option<Cgroup>) -> io::Result<Self> {
+        let (orders, job) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (in_read, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stdout, out_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, err_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        for ours in [&stdin, &stdout, &stderr] {
+            rustix::io::ioctl_fionbio(ours, true)?;
+        }
+        match fork_into(group.as_ref().map(AsFd::as_fd))? {
+            0 => live(&orders, [in_read.as_fd(), out_write.as_fd(), err_write.as_fd()]),
+            pid => Ok(Self { pid, job, stdin, stdout, stderr, group }),
+        }
     }
-    match fork_into(group)? {
-        0 => body.become_it([in_read.as_fd(), out_write.as_fd(), err_write.as_fd()]),
-        pid => Ok(Spawned { pid, stdin, stdout, stderr }),
+
+    /// Tells it what to become: `request` is an encoded [`Request::Exec`]. A
+    /// program that cannot be run is told on its standard error and exits with
+    /// 127 or 126, as a shell would have it.
+    pub(crate) fn start(self, request: &[u8]) -> io::Result<Spawned> {
+        let Self { pid, job, stdin, stdout, stderr, group } = self;
+        let mut rest = request;
+        while !rest.is_empty() {
+            rest = &rest[rustix::io::retry_on_intr(|| rustix::io::write(&job, rest))?..];
+        }
+        // The end of the file is the end of the request.
+        drop(job);
+        Ok(Spawned { pid, stdin, stdout, stderr, group })
     }
+}
+
+/// A child's life, from birth. Never returns.
+fn live(orders: &OwnedFd, pipes: [BorrowedFd<'_>; 3]) -> ! {
+    let code = match prepare(orders, pipes) {
+        Ok(Some(body)) => body.become_it(),
+        // Nobody wants it any more.
+        Ok(None) => 0,
+        Err(e) => complain(&format!("cannot start a process: {e}"), 126),
+    };
+    // SAFETY: ends this process without running the parent's destructors.
+    unsafe { libc::_exit(code) }
+}
+
+/// Becomes a session of its own and waits for the request.
+fn prepare(orders: &OwnedFd, pipes: [BorrowedFd<'_>; 3]) -> io::Result<Option<Body>> {
+    let orders = set_up(orders, pipes)?;
+    let mut request = Vec::new();
+    File::from(orders).read_to_end(&mut request)?;
+    match decode_message(&request) {
+        Ok(Request::Exec(exec)) => Body::prepare(&exec).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Takes its pipes as standard streams and lets go of all else of its parent.
+fn set_up(orders: &OwnedFd, [stdin, stdout, stderr]: [BorrowedFd<'_>; 3]) -> io::Result<OwnedFd> {
+    const ORDERS: libc::c_uint = 3;
+    rustix::stdio::dup2_stdin(stdin)?;
+    rustix::stdio::dup2_stdout(stdout)?;
+    rustix::stdio::dup2_stderr(stderr)?;
+    // SAFETY: the number is replaced on purpose, and nothing in the child uses
+    // what it stood for.
+    if unsafe { libc::dup3(orders.as_raw_fd(), ORDERS as i32, libc::O_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Whoever does not become a program keeps what only an exec closes: our
+    // ends of its own pipes, of everybody else's, and the channel.
+    // SAFETY: nothing in the child uses any of these descriptors.
+    unsafe { libc::close_range(ORDERS + 1, libc::c_uint::MAX, 0) };
+    rustix::process::setsid()?;
+    // SAFETY: the default action is always valid; an empty set is a valid
+    // signal mask, and the old one is not asked for.
+    unsafe {
+        // What was ignored stays so in a clone and through an exec, and Rust
+        // ignores this one.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+    Ok(stdio(ORDERS as i32))
 }
 
 /// `fork`, but the child is born in the control group: it cannot start
@@ -59,7 +142,7 @@ pub(crate) fn fork_into(group: Option<BorrowedFd<'_>>) -> io::Result<i32> {
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as i32) }
 }
 
-/// Everything the child needs, made before it is born.
+/// What a child is to be.
 struct Body {
     workdir: CString,
     work: Work,
@@ -84,31 +167,14 @@ impl Body {
         Ok(Self { workdir, work })
     }
 
-    /// The child's life. Never returns.
-    fn become_it(self, pipes: [BorrowedFd<'_>; 3]) -> ! {
-        let code = match self.set_up(pipes) {
+    fn become_it(self) -> i32 {
+        match self.enter() {
             Ok(()) => self.work.run(),
             Err(e) => complain(&format!("cannot enter {:?}: {e}", self.workdir), 126),
-        };
-        // SAFETY: ends this process without running the parent's destructors.
-        unsafe { libc::_exit(code) }
+        }
     }
 
-    fn set_up(&self, [stdin, stdout, stderr]: [BorrowedFd<'_>; 3]) -> io::Result<()> {
-        rustix::stdio::dup2_stdin(stdin)?;
-        rustix::stdio::dup2_stdout(stdout)?;
-        rustix::stdio::dup2_stderr(stderr)?;
-        // Whoever does not become a program keeps what only an exec closes: our
-        // ends of its own pipes, of everybody else's, and the channel.
-        // SAFETY: nothing in the child uses any of these descriptors.
-        unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-        rustix::process::setsid()?;
-        // SAFETY: an empty set is a valid signal mask, and the old one is not asked for.
-        unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        }
+    fn enter(&self) -> io::Result<()> {
         match rustix::process::chdir(&self.workdir) {
             // Nobody asked for the default directory, and an image may lack it.
             Err(_) if self.workdir.as_bytes() == b"/root" => Ok(rustix::process::chdir("/")?),
@@ -190,10 +256,10 @@ fn get(path: &str) -> Result<(), lampyr_tree::TreeError> {
     lampyr_tree::pack(Path::new(path), File::from(stdio(1))).map(drop)
 }
 
-/// The child's own standard stream, for it alone to close.
+/// A descriptor of the child's own, for it alone to close.
 fn stdio(number: i32) -> OwnedFd {
     use std::os::fd::FromRawFd;
-    // SAFETY: the child has just put a pipe there and uses it nowhere else.
+    // SAFETY: the child has put a pipe there and uses it nowhere else.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use client::{Agent, Ended, shell};
-use lampyr_proto::{Control, Event, Exec, Exited, Kind, Lane, Request, WINDOW, encode_message};
+use lampyr_proto::{
+    Control, Event, Exec, Exited, Kind, Lane, Request, Resumed, WINDOW, encode_message,
+};
 use proptest::prelude::*;
 
 fn limited(command: &str, timeout_ms: u64, grace_ms: u64) -> Exec {
@@ -209,12 +211,45 @@ fn no_more_comes_than_there_is_credit_for() {
 }
 
 #[test]
-fn what_cannot_start_fails_and_nothing_else_does() {
+fn what_cannot_start_says_so_and_nothing_else_suffers() {
     let mut agent = Agent::start();
     agent.greet();
     agent.open(1, &Request::Exec(Box::new(shell("a\0b"))));
-    agent.until(|heard| matches!(heard.events(1).last(), Some(Event::Failed(_))));
+    let ended = agent.until_exited(1);
+    assert_eq!(ended.exited.code, Some(126));
+    assert!(ended.err.starts_with("cannot start a process"), "{}", ended.err);
     agent.hello(2);
+}
+
+#[test]
+fn a_broken_pipe_ends_a_program_in_silence() {
+    let ended = run(shell("yes | head -1"));
+    assert_eq!((ended.out.as_str(), ended.err.as_str()), ("y\n", ""));
+}
+
+#[test]
+fn a_rested_agent_runs_nothing_before_it_knows_who_it_is() {
+    let mut agent = Agent::start();
+    agent.greet();
+    agent.open(1, &Request::Quiesce);
+    agent.until(|heard| heard.events(1) == [Event::Done]);
+    agent.heard = client::Heard(BTreeMap::new());
+    agent.greet();
+    agent.open(1, &Request::Exec(Box::new(shell("echo early"))));
+    agent.until(|heard| matches!(heard.events(1), [Event::Failed(_)]));
+    let new = Resumed {
+        entropy: vec![7; 64],
+        clock_ns: 0,
+        hostname: "somebody".into(),
+        machine_id: "0".repeat(32),
+    };
+    // In one breath, as a host does it.
+    let mut bytes = client::frame(2, Kind::Open, &encode_message(&Request::Resumed(new)));
+    let exec = Request::Exec(Box::new(shell("echo late")));
+    bytes.extend(client::frame(3, Kind::Open, &encode_message(&exec)));
+    agent.send(&bytes);
+    assert_eq!(agent.until_exited(3).out, "late\n");
+    assert_eq!(agent.heard.events(2), [Event::Done]);
 }
 
 #[test]

@@ -84,7 +84,12 @@ impl Channel {
 
     /// Asks something that has one answer.
     pub(crate) async fn ask(&self, request: &Request) -> Result<Event, ChannelError> {
-        let mut stream = self.open(request).await?;
+        let stream = self.open(request).await?;
+        self.answer(stream).await
+    }
+
+    /// The one answer to what was asked.
+    pub(crate) async fn answer(&self, mut stream: Stream) -> Result<Event, ChannelError> {
         match stream.next().await {
             Some(Incoming::Event(Event::Failed(why))) => Err(ChannelError::Refused(why)),
             Some(Incoming::Event(event)) => Ok(event),

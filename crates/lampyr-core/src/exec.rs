@@ -6,7 +6,7 @@ use lampyr_proto::{Event, Exec, Exited, Lane, Request};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-use crate::channel::{Channel, Incoming, Input};
+use crate::channel::{Channel, Incoming, Input, Stream};
 use crate::{Error, Output, OutputStream};
 
 /// Where a process's standard input comes from.
@@ -27,23 +27,45 @@ pub(crate) async fn exec(
     source: Source<'_>,
     output: &mut dyn Output,
 ) -> Result<Exited, Error> {
-    let mut stream = channel.open(&Request::Exec(Box::new(exec))).await?;
-    let feeding = feed(stream.input(), source);
-    tokio::pin!(feeding);
-    let mut fed = false;
-    loop {
-        tokio::select! {
-            done = &mut feeding, if !fed => {
-                fed = true;
-                done?;
+    Asked::ask(channel, exec).await?.finish(source, output).await
+}
+
+/// A process that a guest was asked for. Dropping it ends it there.
+pub(crate) struct Asked {
+    channel: Channel,
+    stream: Stream,
+}
+
+impl Asked {
+    /// Asks for a process and does not wait for it.
+    pub(crate) async fn ask(channel: &Channel, exec: Exec) -> Result<Self, Error> {
+        let stream = channel.open(&Request::Exec(Box::new(exec))).await?;
+        Ok(Self { channel: channel.clone(), stream })
+    }
+
+    /// Feeds it and hears it to its end.
+    pub(crate) async fn finish(
+        mut self,
+        source: Source<'_>,
+        output: &mut dyn Output,
+    ) -> Result<Exited, Error> {
+        let feeding = feed(self.stream.input(), source);
+        tokio::pin!(feeding);
+        let mut fed = false;
+        loop {
+            tokio::select! {
+                done = &mut feeding, if !fed => {
+                    fed = true;
+                    done?;
+                }
+                incoming = self.stream.next() => match incoming {
+                    Some(Incoming::Data(lane, bytes)) => deliver(output, lane, &bytes)?,
+                    Some(Incoming::Event(Event::Exited(exited))) => return Ok(exited),
+                    Some(Incoming::Event(Event::Failed(why))) => return Err(Error::Agent(why)),
+                    Some(Incoming::Event(_)) => {}
+                    None => return Err(self.channel.verdict().into()),
+                },
             }
-            incoming = stream.next() => match incoming {
-                Some(Incoming::Data(lane, bytes)) => deliver(output, lane, &bytes)?,
-                Some(Incoming::Event(Event::Exited(exited))) => return Ok(exited),
-                Some(Incoming::Event(Event::Failed(why))) => return Err(Error::Agent(why)),
-                Some(Incoming::Event(_)) => {}
-                None => return Err(channel.verdict().into()),
-            },
         }
     }
 }

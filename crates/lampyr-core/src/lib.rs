@@ -29,7 +29,7 @@ pub use clean::{Cleaned, CleanedItem, clean};
 pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
 pub use host::{AccelChoice, Engines, Host, HostSettings};
-pub use measure::{ColdBoot, Launched, cold_boot, launch};
+pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
 pub use run::run;
 pub use trace::Trace;
 

@@ -1,5 +1,6 @@
 //! What `bench` measures, from inside: the same steps that a run takes.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lampyr_engine::{Machine, MachineSpec};
@@ -24,14 +25,24 @@ pub struct ColdBoot {
     pub first_result: Duration,
 }
 
-/// Boots a machine from nothing, runs one command in it and throws it away:
-/// what a script around plain QEMU does.
+/// Boots a machine from nothing, runs one command in it and throws it away.
 pub async fn cold_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, Error> {
+    boot(host, &host.kit.kernel, request).await
+}
+
+/// The same as a script around QEMU does it: with the distribution's kernel
+/// as it comes.
+pub async fn plain_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, Error> {
+    boot(host, &host.kit.packed, request).await
+}
+
+async fn boot(host: &Host, kernel: &Path, request: &RunRequest) -> Result<ColdBoot, Error> {
     let shape = shape(request);
     let image = host.image(&request.image)?;
     let staging = host.store.stage()?;
     let start = Instant::now();
-    let (mut machine, _memory) = template::boot(host, &image, shape, staging.path()).await?;
+    let (mut machine, _memory) =
+        template::boot(host, kernel, &image, shape, staging.path()).await?;
     let measured = first_result(&mut *machine, start).await;
     machine.stop().await;
     measured
@@ -52,7 +63,8 @@ fn job(command: &str) -> Exec {
 /// Restores a machine as `run` does.
 pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error> {
     let template = Template::get(host, &request.image, shape(request)).await?;
-    let sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
+    let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
+    sandbox.awake().await?;
     Ok(Launched { sandbox })
 }
 

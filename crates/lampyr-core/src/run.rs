@@ -6,7 +6,7 @@ use lampyr_engine::{EngineError, MachineSpec};
 use lampyr_proto::{Exec, Exited, Job};
 use lampyr_types::Span;
 
-use crate::exec::{Source, exec};
+use crate::exec::{Asked, Source};
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Command, Error, Host, Outcome, Output, RunError, RunRequest, Trace, Usage, files};
@@ -55,13 +55,10 @@ async fn work(
     start: Instant,
 ) -> Result<Outcome, RunError> {
     let channel = sandbox.channel();
-    for copy in &request.copy_in {
-        let sent = sandbox.while_alive(in_time(files::send(&channel, copy))).await;
-        sent.map_err(|e| not_started(e, start))?;
-    }
+    let asked = prepare(sandbox, request, trace).await.map_err(|e| not_started(e, start))?;
     let begun = Instant::now();
     let source = if request.stdin { Source::Ours } else { Source::Empty };
-    let command = exec(&channel, job(request), source, output);
+    let command = asked.finish(source, output);
     let limited = async {
         let late = |_| Error::Timeout(request.timeout);
         tokio::time::timeout(request.timeout.duration(), command).await.map_err(late)?
@@ -74,6 +71,24 @@ async fn work(
         fetched.map_err(|e| RunError { usage: outcome.usage.clone(), ..failed(e, begun) })?;
     }
     Ok(outcome)
+}
+
+/// Copies what the command needs and asks for it. Without copies the guest
+/// hears of the command while it still learns who it is: one wait less.
+async fn prepare(
+    sandbox: &mut Sandbox,
+    request: &RunRequest,
+    trace: &Trace,
+) -> Result<Asked, Error> {
+    let channel = sandbox.channel();
+    for copy in &request.copy_in {
+        sandbox.awake().await?;
+        sandbox.while_alive(in_time(files::send(&channel, copy))).await?;
+    }
+    let asked = sandbox.while_alive(Asked::ask(&channel, job(request))).await?;
+    sandbox.awake().await?;
+    trace.done("resumed");
+    Ok(asked)
 }
 
 /// A copy that does not end is given up.

@@ -9,7 +9,7 @@ use lampyr_proto::{Event, Request, Resumed};
 use lampyr_store::{Lock, Part, at};
 use lampyr_types::SandboxId;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Stream};
 use crate::template::{Template, open_channel};
 use crate::{Error, Host, Trace, random};
 
@@ -23,6 +23,8 @@ const END_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct Sandbox {
     machine: Box<dyn Machine>,
     channel: Channel,
+    /// What says that the guest knows who it is, until it was heard.
+    waking: Option<Stream>,
     _home: Home,
 }
 
@@ -56,7 +58,8 @@ impl Drop for Home {
 }
 
 impl Sandbox {
-    /// Restores a machine from `template` and makes it somebody new.
+    /// Restores a machine from `template` and tells it who it is now. What is
+    /// asked before [`Self::awake`] is done after it has heard that.
     pub(crate) async fn launch(
         host: &Host,
         template: &Template,
@@ -70,23 +73,25 @@ impl Sandbox {
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
         trace.done("restored");
         let channel = open_channel(&mut *machine)?;
-        let mut sandbox = Self { machine, channel, _home: home };
-        sandbox.resume(id).await?;
-        trace.done("resumed");
+        let mut sandbox = Self { machine, channel, waking: None, _home: home };
+        sandbox.wake(id).await?;
         Ok(sandbox)
     }
 
-    /// Tells the guest who it is now; no command runs before it knows. Who the
-    /// agent is, is asked in the same breath.
-    async fn resume(&mut self, id: SandboxId) -> Result<(), Error> {
-        let request = Request::Resumed(identity(id));
+    /// Tells the guest who it is now; no command runs before it knows.
+    async fn wake(&mut self, id: SandboxId) -> Result<(), Error> {
         let channel = self.channel.clone();
-        let both = async {
-            let (welcome, done) = tokio::join!(channel.hello(RESUME_WAIT), channel.ask(&request));
-            welcome?;
-            Ok(done?)
-        };
-        match tokio::time::timeout(RESUME_WAIT, self.while_alive(both)).await {
+        let told = async { Ok(channel.open(&Request::Resumed(identity(id))).await?) };
+        self.waking = Some(self.while_alive(told).await?);
+        Ok(())
+    }
+
+    /// Waits until the guest knows who it is.
+    pub(crate) async fn awake(&mut self) -> Result<(), Error> {
+        let Some(waking) = self.waking.take() else { return Ok(()) };
+        let channel = self.channel.clone();
+        let answer = async { Ok(channel.answer(waking).await?) };
+        match tokio::time::timeout(RESUME_WAIT, self.while_alive(answer)).await {
             Ok(Ok(Event::Done)) => Ok(()),
             Ok(Ok(other)) => Err(Error::Agent(format!("the agent answered {other:?}"))),
             Ok(Err(e)) => Err(e),

@@ -165,7 +165,7 @@ async fn bake(
     check_room(host.store.root())?;
     let staging = host.store.stage()?;
     let part = |name: &str| staging.path().join(name);
-    let (mut machine, memory) = boot(host, image, shape, staging.path()).await?;
+    let (mut machine, memory) = boot(host, &host.kit.kernel, image, shape, staging.path()).await?;
     let devices = match settle(&mut *machine).await {
         // The conversation stays open until the machine is saved: to the guest
         // a host that hangs up is an event of its own.
@@ -195,6 +195,7 @@ async fn bake(
 /// Starts the machine that becomes the template, its parts in `dir`.
 pub(crate) async fn boot(
     host: &Host,
+    kernel: &Path,
     image: &Image,
     shape: Shape,
     dir: &Path,
@@ -206,7 +207,7 @@ pub(crate) async fn boot(
     let open = |path: &Path| File::open(path).map_err(at(path));
     let top = File::options().read(true).write(true).open(&disk_path).map_err(at(&disk_path))?;
     let boot = BootImage {
-        kernel: open(&host.kit.kernel)?,
+        kernel: open(kernel)?,
         initramfs: open(&host.kit.initramfs)?,
         memory: Some(memory.try_clone().map_err(at(&memory_path))?),
         disks: vec![open(&image.disk)?, top],

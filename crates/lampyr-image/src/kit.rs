@@ -15,18 +15,21 @@ use serde::{Deserialize, Serialize};
 use crate::cpio::Archive;
 use crate::kernel::Kernel;
 use crate::modules::Module;
-use crate::{Arch, ImageError};
+use crate::{Arch, ImageError, vmlinux};
 
-const FORMAT: u32 = 1;
-const KERNEL: &str = "vmlinuz";
+const FORMAT: u32 = 2;
+const PACKED: &str = "vmlinuz";
+const UNPACKED: &str = "vmlinux";
 const INITRAMFS: &str = "initramfs";
 const MANIFEST: &str = "manifest.json";
 
 /// A kit on disk, at `kits/<first 16 digits of its digest>/`.
 #[derive(Debug, Clone)]
 pub struct Kit {
-    /// The kernel.
+    /// The kernel as guests boot it: unpacked where that is possible.
     pub kernel: PathBuf,
+    /// The kernel as the distribution packed it.
+    pub packed: PathBuf,
     /// The initramfs, not compressed.
     pub initramfs: PathBuf,
     /// What the kit is made of.
@@ -50,7 +53,7 @@ pub struct KitManifest {
     pub modules: Vec<String>,
     /// The kit's files by name.
     pub files: BTreeMap<String, FileFacts>,
-    /// Decides whether two kits are the same: a hash over both files.
+    /// Decides whether two kits are the same: a hash over all files.
     pub digest: String,
 }
 
@@ -124,17 +127,19 @@ impl Kit {
             let len = std::fs::metadata(dir.join(name)).ok()?.len();
             (manifest.files.get(name)?.size == len).then(|| dir.join(name))
         };
-        let (kernel, initramfs) = (whole(KERNEL)?, whole(INITRAMFS)?);
-        (manifest.format == FORMAT).then_some(Self { kernel, initramfs, manifest })
+        let (packed, initramfs) = (whole(PACKED)?, whole(INITRAMFS)?);
+        let unpacked = manifest.files.contains_key(UNPACKED);
+        let kernel = if unpacked { whole(UNPACKED)? } else { packed.clone() };
+        (manifest.format == FORMAT).then_some(Self { kernel, packed, initramfs, manifest })
     }
 
     fn make(store: &Store, arch: Arch, agent: &[u8], kernel: &Kernel) -> Result<Self, ImageError> {
         let staging = store.stage()?;
-        let initramfs = initramfs(agent, &kernel.modules()?);
-        let vmlinuz = std::fs::read(kernel.vmlinuz()).map_err(at(&kernel.vmlinuz()))?;
-        let manifest = describe(arch, kernel, &vmlinuz, &initramfs);
-        put(&staging.path().join(KERNEL), &vmlinuz)?;
-        put(&staging.path().join(INITRAMFS), &initramfs)?;
+        let files = files(agent, kernel)?;
+        for (name, bytes) in &files {
+            put(&staging.path().join(name), bytes)?;
+        }
+        let manifest = describe(arch, kernel, &files);
         write_json(&staging.path().join(MANIFEST), &manifest)?;
         let name = &manifest.digest[..16];
         let dir = store.dir(Part::Kits)?.join(name);
@@ -143,8 +148,17 @@ impl Kit {
             staging.publish(&dir)?;
         }
         point(store, arch, name, agent, kernel)?;
-        Ok(Self { kernel: dir.join(KERNEL), initramfs: dir.join(INITRAMFS), manifest })
+        let lost = || at(&dir)(std::io::ErrorKind::NotFound.into());
+        Ok(Self::open(&dir).ok_or_else(lost)?)
     }
+}
+
+/// A kit's files by name.
+fn files(agent: &[u8], kernel: &Kernel) -> Result<BTreeMap<&'static str, Vec<u8>>, ImageError> {
+    let packed = std::fs::read(kernel.vmlinuz()).map_err(at(&kernel.vmlinuz()))?;
+    let unpacked = vmlinux::unpack(&packed).map(|kernel| (UNPACKED, kernel));
+    let initramfs = initramfs(agent, &kernel.modules()?);
+    Ok(unpacked.into_iter().chain([(PACKED, packed), (INITRAMFS, initramfs)]).collect())
 }
 
 fn pointer_file(store: &Store, arch: Arch) -> Option<PathBuf> {
@@ -164,10 +178,11 @@ fn point(
     Ok(write_json(&path, &Pointer { format: FORMAT, kit, kernel_version, agent })?)
 }
 
-fn describe(arch: Arch, kernel: &Kernel, vmlinuz: &[u8], initramfs: &[u8]) -> KitManifest {
-    let facts = |bytes: &[u8]| FileFacts { size: bytes.len() as u64, blake3: digest_of(bytes) };
-    let files = [(KERNEL, facts(vmlinuz)), (INITRAMFS, facts(initramfs))];
-    let both: String = files.iter().map(|(_, file)| file.blake3.as_str()).collect();
+fn describe(arch: Arch, kernel: &Kernel, files: &BTreeMap<&str, Vec<u8>>) -> KitManifest {
+    let facts = |bytes: &Vec<u8>| FileFacts { size: bytes.len() as u64, blake3: digest_of(bytes) };
+    let files: BTreeMap<String, FileFacts> =
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), facts(bytes))).collect();
+    let all: String = files.values().map(|file| file.blake3.as_str()).collect();
     KitManifest {
         format: FORMAT,
         arch,
@@ -175,8 +190,8 @@ fn describe(arch: Arch, kernel: &Kernel, vmlinuz: &[u8], initramfs: &[u8]) -> Ki
         kernel_version: kernel.facts.version.clone(),
         kernel_release: kernel.facts.release.clone(),
         modules: kernel.facts.modules.clone(),
-        files: files.map(|(name, file)| (name.to_owned(), file)).into(),
-        digest: digest_of(both.as_bytes()),
+        files,
+        digest: digest_of(all.as_bytes()),
     }
 }
 

@@ -23,6 +23,7 @@ mod qemu;
 mod rootfs;
 mod sources;
 mod version;
+mod vmlinux;
 
 pub use arch::Arch;
 pub use error::ImageError;

@@ -14,7 +14,8 @@ pub enum Request {
     /// [`Event::Done`] once everything in it is in force.
     #[n(1)]
     Resumed(#[n(0)] Resumed),
-    /// Run this. Answered by [`Event::Exited`].
+    /// Run this. Answered by [`Event::Exited`]. After a restore nothing runs
+    /// before [`Request::Resumed`] is in force.
     #[n(2)]
     Exec(#[n(0)] Box<Exec>),
     /// You are about to be saved: answer [`Event::Done`], forget this
@@ -127,9 +128,6 @@ pub enum Event {
     /// It could not be done, and this is why.
     #[n(2)]
     Failed(#[n(0)] String),
-    /// The process has started, with this id in the guest.
-    #[n(3)]
-    Started(#[n(0)] u32),
     /// The process has ended, and all its output was sent before this.
     #[n(4)]
     Exited(#[n(0)] Exited),

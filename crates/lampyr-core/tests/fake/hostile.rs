@@ -79,11 +79,11 @@ async fn messages_that_make_no_sense_are_refused() {
     let (noise, behind, flood) = tokio::join!(
         against(|s| frame(s, Kind::Message, Lane::Stdin, b"\xff\xff\xff")),
         against(|s| {
-            let mut message = lampyr_proto::encode_message(&Event::Started(1));
+            let mut message = lampyr_proto::encode_message(&Event::Done);
             message.push(0);
             frame(s, Kind::Message, Lane::Stdin, &message)
         }),
-        against(|s| event(s, &Event::Started(1)).repeat(1000)),
+        against(|s| event(s, &Event::Done).repeat(1000)),
     );
     assert_broken(&noise, "cannot be read");
     assert_broken(&behind, "bytes behind its end");

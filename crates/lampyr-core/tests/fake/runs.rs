@@ -79,11 +79,12 @@ async fn a_name_that_no_directory_can_hold_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_command_and_a_path_that_no_process_can_have_are_errors() {
+async fn a_command_that_no_process_can_have_is_told_as_a_shell_would() {
     let world = World::warm().await;
     for request in [argv(&["echo", "a\0b"]), argv(&[])] {
-        let error = world.run(&request).await.result.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::ConnectionFailed, "{error:?}");
+        let ran = world.run(&request).await;
+        assert_eq!(ran.code(), 126);
+        assert!(ran.err.contains("cannot start a process"), "{}", ran.err);
     }
     assert_eq!(world.sh("echo on").await.out, "on\n");
 }
