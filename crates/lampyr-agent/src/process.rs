@@ -1,16 +1,17 @@
-//! A process that runs for the host: its pipes, its deadline, its end.
+//! A process that runs for the host: its pipes and its end.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use lampyr_proto::{Exec, Exited, Kind, Lane, ReceiveWindow, SendWindow, WireError, encode};
+use lampyr_proto::{Exited, Kind, Lane, ReceiveWindow, SendWindow, Window, WireError, encode};
 use rustix::io::Errno;
 
 use crate::cgroup::Cgroup;
 use crate::port::Port;
 use crate::spawn::Spawned;
+use crate::terminal;
 
 pub(crate) struct Process {
     pub(crate) pid: i32,
@@ -20,13 +21,10 @@ pub(crate) struct Process {
     group: Option<Cgroup>,
     started: Instant,
     exited: Option<Exited>,
-    deadline: Option<Instant>,
-    grace: Duration,
-    timed_out: bool,
 }
 
 impl Process {
-    pub(crate) fn new(spawned: Spawned, exec: &Exec, started: Instant) -> Self {
+    pub(crate) fn new(spawned: Spawned, started: Instant) -> Self {
         Self {
             pid: spawned.pid,
             stdin: Input { fd: Some(spawned.stdin), ..Input::default() },
@@ -35,26 +33,6 @@ impl Process {
             group: spawned.group,
             started,
             exited: None,
-            deadline: exec.timeout_ms.and_then(|ms| started.checked_add(Duration::from_millis(ms))),
-            grace: Duration::from_millis(exec.grace_ms),
-            timed_out: false,
-        }
-    }
-
-    /// When [`Self::expire`] wants to be called next.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// The deadline has passed: first a request to end, then the end.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        if self.timed_out {
-            self.deadline = None;
-            self.kill();
-        } else {
-            self.timed_out = true;
-            self.deadline = now.checked_add(self.grace);
-            self.signal(libc::SIGTERM);
         }
     }
 
@@ -67,6 +45,13 @@ impl Process {
         if sent < 0 && self.exited.is_none() {
             // SAFETY: as above; it was not reaped, so the id is still its own.
             unsafe { libc::kill(self.pid, number) };
+        }
+    }
+
+    /// Tells its terminal its size; a process without one has nothing to tell.
+    pub(crate) fn resize(&self, window: Window) {
+        if let Some(terminal) = &self.stdout.fd {
+            let _ = terminal::resize(terminal, window);
         }
     }
 
@@ -84,7 +69,6 @@ impl Process {
         self.exited = Some(Exited {
             code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
             signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
-            timed_out: self.timed_out,
             wall_us: self.started.elapsed().as_micros() as u64,
             cpu_us: Some(micros(usage.ru_utime) + micros(usage.ru_stime)),
             peak_memory: Some(usage.ru_maxrss as u64 * 1024),
@@ -113,9 +97,6 @@ impl Process {
         if let Some(group) = &mut self.group {
             let troubles = group.troubles();
             (exited.oom, exited.pids_limit) = (troubles.oom, troubles.pids_limit);
-        }
-        if self.timed_out {
-            self.kill();
         }
         Some(exited)
     }

@@ -13,13 +13,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lampyr_proto::{
     Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Request, Resumed, Welcome,
     WireError, decode_message, encode, encode_message,
 };
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 
 use crate::cgroup::Cgroups;
 use crate::conversation::Conversation;
@@ -27,6 +27,7 @@ use crate::identity::{Identity, Scope};
 use crate::port::Port;
 use crate::process::{self, Process};
 use crate::spawn::{Parked, Spawned};
+use crate::terminal::Terminal;
 use crate::warm::Warmer;
 
 const PORT: u64 = u64::MAX;
@@ -95,7 +96,6 @@ impl Server {
                 token => self.pipe_ready(token, writable),
             }
         }
-        self.expire();
         self.pump()?;
         Ok(!(self.host_gone && self.scope == Scope::Process))
     }
@@ -103,19 +103,12 @@ impl Server {
     fn wait(&self) -> io::Result<Vec<(u64, bool)>> {
         let mut events = Vec::with_capacity(64);
         let buffer = rustix::buffer::spare_capacity(&mut events);
-        match epoll::wait(&self.epoll, buffer, self.patience().as_ref()) {
+        match epoll::wait(&self.epoll, buffer, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
         let out = epoll::EventFlags::OUT | epoll::EventFlags::ERR;
         Ok(events.iter().map(|e| (e.data.u64(), { e.flags }.intersects(out))).collect())
-    }
-
-    /// How long until the next deadline.
-    fn patience(&self) -> Option<Timespec> {
-        let next = self.processes.values().filter_map(Process::deadline).min()?;
-        let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
     }
 
     /// Reads all that the host has said, and does it.
@@ -202,6 +195,9 @@ impl Server {
             }
             Request::Exec(exec) => self.start(stream, &exec, encoded),
             Request::Quiesce => self.rest(stream)?,
+            Request::Start(_) | Request::Attach(_) | Request::Status | Request::Stop(_) => {
+                self.say(stream, &Event::Failed("only who owns a session does that".into()));
+            }
         }
         Ok(())
     }
@@ -236,10 +232,12 @@ impl Server {
             Some(parked) => Ok(parked),
             None => Parked::new(self.cgroups.take()),
         };
-        let spawned = parked.and_then(|parked| parked.start(encoded));
+        let spawned = parked.and_then(|parked| {
+            parked.start(encoded, exec.terminal.map(Terminal::open).transpose()?)
+        });
         match spawned.and_then(|child| self.watch_pipes(stream, child)) {
             Ok(child) => {
-                self.processes.insert(stream, Process::new(child, exec, started));
+                self.processes.insert(stream, Process::new(child, started));
             }
             Err(e) => self.say(stream, &Event::Failed(format!("cannot start a process: {e}"))),
         }
@@ -265,8 +263,10 @@ impl Server {
     }
 
     fn control(&mut self, stream: u32, payload: &[u8]) -> Result<(), WireError> {
-        let Control::Signal(number) = decode_message(payload)?;
-        self.with(stream, |p| p.signal(number));
+        match decode_message(payload)? {
+            Control::Signal(number) => self.with(stream, |p| p.signal(number)),
+            Control::Resize(window) => self.with(stream, |p| p.resize(window)),
+        }
         Ok(())
     }
 
@@ -327,15 +327,6 @@ impl Server {
             _ => {}
         }
         self.active.insert(stream);
-    }
-
-    fn expire(&mut self) {
-        let now = Instant::now();
-        for process in self.processes.values_mut() {
-            if process.deadline().is_some_and(|deadline| deadline <= now) {
-                process.expire(now);
-            }
-        }
     }
 
     /// Moves output round robin until nothing is ready, or nothing more goes

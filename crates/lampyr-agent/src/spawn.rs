@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,6 +11,9 @@ use lampyr_proto::{Exec, Job, Request, decode_message};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::cgroup::Cgroup;
+use crate::dial::dial;
+use crate::terminal::{self, Terminal};
+use crate::user::User;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -60,14 +63,16 @@ impl Parked {
     /// Tells it what to become: `request` is an encoded [`Request::Exec`]. A
     /// program that cannot be run is told on its standard error and exits with
     /// 127 or 126, as a shell would have it.
-    pub(crate) fn start(self, request: &[u8]) -> io::Result<Spawned> {
-        let Self { pid, job, stdin, stdout, stderr, group } = self;
-        let mut rest = request;
-        while !rest.is_empty() {
-            rest = &rest[rustix::io::retry_on_intr(|| rustix::io::write(&job, rest))?..];
-        }
+    pub(crate) fn start(self, request: &[u8], terminal: Option<Terminal>) -> io::Result<Spawned> {
+        let Self { pid, job, mut stdin, mut stdout, stderr, group } = self;
+        let mut job = File::from(job);
+        job.write_all(&terminal::encode(terminal.as_ref()))?;
+        job.write_all(request)?;
         // The end of the file is the end of the request.
         drop(job);
+        if let Some(Terminal { ours, .. }) = terminal {
+            (stdin, stdout) = (ours.try_clone()?, ours);
+        }
         Ok(Spawned { pid, stdin, stdout, stderr, group })
     }
 }
@@ -87,9 +92,11 @@ fn live(orders: &OwnedFd, pipes: [BorrowedFd<'_>; 3]) -> ! {
 /// Becomes a session of its own and waits for the request.
 fn prepare(orders: &OwnedFd, pipes: [BorrowedFd<'_>; 3]) -> io::Result<Option<Body>> {
     let orders = set_up(orders, pipes)?;
-    let mut request = Vec::new();
-    File::from(orders).read_to_end(&mut request)?;
-    match decode_message(&request) {
+    let mut told = Vec::new();
+    File::from(orders).read_to_end(&mut told)?;
+    let Some((&terminal, request)) = told.split_first_chunk() else { return Ok(None) };
+    terminal::take(terminal)?;
+    match decode_message(request) {
         Ok(Request::Exec(exec)) => Body::prepare(&exec).map(Some),
         _ => Ok(None),
     }
@@ -144,7 +151,8 @@ pub(crate) fn fork_into(group: Option<BorrowedFd<'_>>) -> io::Result<i32> {
 
 /// What a child is to be.
 struct Body {
-    workdir: CString,
+    user: Option<User>,
+    workdir: Option<CString>,
     work: Work,
 }
 
@@ -152,33 +160,47 @@ enum Work {
     Program { candidates: Vec<CString>, argv: Vec<CString>, env: Vec<CString> },
     Put(String),
     Get(String),
+    Dial(u16),
 }
 
 impl Body {
     fn prepare(exec: &Exec) -> io::Result<Self> {
-        let env = environment(exec);
+        let user = exec.user.as_deref().map(User::find).transpose()?;
+        let env = environment(exec, user.as_ref());
         let work = match &exec.job {
             Job::Shell(text) => program(&["/bin/sh", "-c", text], &env)?,
             Job::Argv(argv) => program(&argv.iter().map(String::as_str).collect::<Vec<_>>(), &env)?,
             Job::Put(path) => Work::Put(path.clone()),
             Job::Get(path) => Work::Get(path.clone()),
+            Job::Dial(port) => Work::Dial(*port),
         };
-        let workdir = CString::new(exec.workdir.as_deref().unwrap_or("/root"))?;
-        Ok(Self { workdir, work })
+        let workdir = exec.workdir.as_deref().map(CString::new).transpose()?;
+        Ok(Self { user, workdir, work })
     }
 
     fn become_it(self) -> i32 {
         match self.enter() {
             Ok(()) => self.work.run(),
-            Err(e) => complain(&format!("cannot enter {:?}: {e}", self.workdir), 126),
+            Err(what) => complain(&what, 126),
         }
     }
 
-    fn enter(&self) -> io::Result<()> {
-        match rustix::process::chdir(&self.workdir) {
-            // Nobody asked for the default directory, and an image may lack it.
-            Err(_) if self.workdir.as_bytes() == b"/root" => Ok(rustix::process::chdir("/")?),
-            done => Ok(done?),
+    /// Becomes the user and goes where it is to begin.
+    fn enter(&self) -> Result<(), String> {
+        if let Some(user) = &self.user {
+            user.become_it().map_err(|e| format!("cannot become '{}': {e}", user.name))?;
+        }
+        match &self.workdir {
+            Some(dir) => {
+                let entered = rustix::process::chdir(dir);
+                entered.map_err(|e| format!("cannot enter {dir:?}: {e}"))
+            }
+            // Nobody asked for the home directory, and there may be none.
+            None => {
+                let home = self.user.as_ref().map_or("/root", |user| &user.home);
+                let entered = rustix::process::chdir(home).or_else(|_| rustix::process::chdir("/"));
+                entered.map_err(|e| format!("cannot enter /: {e}"))
+            }
         }
     }
 }
@@ -189,18 +211,20 @@ impl Work {
             Self::Program { candidates, argv, env } => execute(&candidates, &argv, &env),
             Self::Put(path) => report(put(&path)),
             Self::Get(path) => report(get(&path)),
+            Self::Dial(port) => report(dial(port, stdio(0).into(), stdio(1).into())),
         }
     }
 }
 
-fn environment(exec: &Exec) -> Vec<(String, String)> {
+fn environment(exec: &Exec, user: Option<&User>) -> Vec<(String, String)> {
+    let name = user.map_or("root", |user| &user.name);
     let defaults = [
-        ("HOME", "/root"),
+        ("HOME", user.map_or("/root", |user| &user.home)),
         ("LANG", "C.UTF-8"),
-        ("LOGNAME", "root"),
+        ("LOGNAME", name),
         ("PATH", DEFAULT_PATH),
-        ("SHELL", "/bin/sh"),
-        ("USER", "root"),
+        ("SHELL", user.map_or("/bin/sh", |user| &user.shell)),
+        ("USER", name),
     ];
     let given = |name: &str| exec.env.iter().any(|(key, _)| key == name);
     let kept = defaults.into_iter().filter(|(name, _)| !given(name));
@@ -263,7 +287,7 @@ fn stdio(number: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-fn report(done: Result<(), lampyr_tree::TreeError>) -> i32 {
+fn report(done: Result<(), impl std::fmt::Display>) -> i32 {
     match done {
         Ok(()) => 0,
         Err(e) => complain(&e.to_string(), 1),

@@ -11,13 +11,9 @@ use std::time::{Duration, Instant};
 
 use client::{Agent, Ended, shell};
 use lampyr_proto::{
-    Control, Event, Exec, Exited, Kind, Lane, Request, Resumed, WINDOW, encode_message,
+    Control, Event, Exec, Job, Kind, Lane, Request, Resumed, WINDOW, Window, encode_message,
 };
 use proptest::prelude::*;
-
-fn limited(command: &str, timeout_ms: u64, grace_ms: u64) -> Exec {
-    Exec { timeout_ms: Some(timeout_ms), grace_ms, ..shell(command) }
-}
 
 /// Runs one command to its end.
 fn run(exec: Exec) -> Ended {
@@ -38,38 +34,76 @@ fn assert_gone(pid: &str) {
 }
 
 #[test]
-fn a_process_that_ends_on_sigterm_may_say_goodbye() {
-    let ended =
-        run(limited("trap 'echo bye; exit 7' TERM; while :; do sleep 0.02; done", 200, 20_000));
-    let Exited { code, signal, timed_out, wall_us, .. } = ended.exited;
-    assert_eq!((code, signal, timed_out), (Some(7), None, true));
-    assert_eq!(ended.out, "bye\n");
-    assert!((200_000..15_000_000).contains(&wall_us), "{wall_us}");
+fn a_terminal_has_the_size_it_is_told_and_both_outputs() {
+    let mut agent = Agent::start();
+    agent.greet();
+    let window = |rows, columns| Window { rows, columns };
+    let command = "trap 'stty size; exit 3' WINCH; tty; stty size; echo err >&2; while :; do sleep 0.02; done";
+    let exec = Exec { terminal: Some(window(33, 77)), ..shell(command) };
+    agent.open(1, &Request::Exec(Box::new(exec)));
+    agent.until(|heard| heard.out(1).ends_with("err\r\n"));
+    let first = agent.heard.out(1);
+    assert!(first.starts_with("/dev/pts/") && first.contains("\r\n33 77\r\n"), "{first}");
+    let resize = encode_message(&Control::Resize(window(10, 20)));
+    agent.send(&client::frame(1, Kind::Message, &resize));
+    let ended = agent.until_exited(1);
+    assert_eq!((ended.exited.code, ended.err.as_str()), (Some(3), ""));
+    assert!(ended.out.ends_with("10 20\r\n"), "{}", ended.out);
 }
 
 #[test]
-fn a_group_that_ignores_sigterm_is_killed_after_its_grace() {
-    let ended = run(limited("trap '' TERM; sleep 60 & echo $!; wait", 200, 300));
-    let Exited { code, signal, timed_out, wall_us, .. } = ended.exited;
-    assert_eq!((code, signal, timed_out), (None, Some(libc::SIGKILL), true));
-    assert!((500_000..15_000_000).contains(&wall_us), "{wall_us}");
-    assert_gone(&ended.out);
+fn what_is_typed_on_a_terminal_reaches_its_foreground() {
+    let mut agent = Agent::start();
+    agent.greet();
+    let terminal = Some(Window { rows: 24, columns: 80 });
+    let exec = Exec { terminal, ..shell("echo up; read line; echo got $line; exec sleep 60") };
+    agent.open(1, &Request::Exec(Box::new(exec)));
+    agent.until(|heard| heard.out(1).ends_with("up\r\n"));
+    agent.send(&client::frame(1, Kind::Data, b"hello\r"));
+    agent.until(|heard| heard.out(1).ends_with("got hello\r\n"));
+    agent.send(&client::frame(1, Kind::Data, b"\x03"));
+    assert_eq!(agent.until_exited(1).exited.signal, Some(libc::SIGINT));
 }
 
 #[test]
-fn what_a_timed_out_process_leaves_is_killed_with_it() {
-    let ended = run(limited("(trap '' TERM; exec sleep 60) & echo $!; exec sleep 60", 200, 20_000));
-    let Exited { signal, timed_out, .. } = ended.exited;
-    assert_eq!((signal, timed_out), (Some(libc::SIGTERM), true));
-    assert_gone(&ended.out);
+fn a_dialled_port_carries_both_ways_and_each_end_by_itself() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        let mut peer = listener.accept().unwrap().0;
+        peer.write_all(b"welcome").unwrap();
+        peer.read_to_end(&mut heard).unwrap();
+        peer.write_all(&heard.repeat(2)).unwrap();
+    });
+    let mut agent = Agent::start();
+    agent.greet();
+    agent.open(1, &Request::Exec(Box::new(Exec::new(Job::Dial(port)))));
+    agent.until(|heard| heard.out(1) == "welcome");
+    agent.send(&client::frame(1, Kind::Data, b"abc"));
+    agent.send(&client::frame(1, Kind::End, b""));
+    let ended = agent.until_exited(1);
+    assert_eq!((ended.exited.code, ended.out.as_str()), (Some(0), "welcomeabcabc"));
+    server.join().unwrap();
+
+    agent.open(2, &Request::Exec(Box::new(Exec::new(Job::Dial(port)))));
+    let refused = agent.until_exited(2);
+    assert_eq!((refused.exited.code, refused.err.contains("refused")), (Some(1), true));
 }
 
 #[test]
-fn a_process_in_time_is_not_timed_out() {
-    let ended = run(limited("exit 5", 20_000, 0));
-    assert_eq!((ended.exited.code, ended.exited.timed_out), (Some(5), false));
-    let ended = run(limited("true", u64::MAX, u64::MAX));
-    assert_eq!((ended.exited.code, ended.exited.timed_out), (Some(0), false));
+fn a_user_of_the_image_runs_it() {
+    let exec = Exec { user: Some("no such user".into()), ..shell("true") };
+    let ended = run(exec);
+    assert_eq!(ended.exited.code, Some(126));
+    assert!(ended.err.contains("no user 'no such user'"), "{}", ended.err);
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let exec = Exec { user: Some("nobody".into()), ..shell("id -un; echo $USER; id -G") };
+    let ended = run(exec);
+    assert!(ended.out.starts_with("nobody\nnobody\n"), "{}", ended.out);
 }
 
 #[test]
@@ -88,7 +122,7 @@ fn signals_reach_the_group_and_nonsense_is_passed_over() {
     agent.until(|heard| heard.out(1) == "up\nusr1\n");
     agent.signal(1, libc::SIGTERM);
     let ended = agent.until_exited(1);
-    assert_eq!((ended.exited.code, ended.exited.timed_out), (Some(9), false));
+    assert_eq!(ended.exited.code, Some(9));
 }
 
 /// Sends a process and what should end it in one breath.
@@ -269,8 +303,9 @@ fn a_rested_agent_waits_for_the_next_greeting() {
 
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let commands = prop_oneof![Just("true"), Just("yes"), Just("cat"), Just("exec sleep 60")];
-    let exec = (commands, proptest::option::of(0_u64..50)).prop_map(|(command, timeout_ms)| {
-        Request::Exec(Box::new(Exec { timeout_ms, ..shell(command) }))
+    let window = (any::<u16>(), any::<u16>()).prop_map(|(rows, columns)| Window { rows, columns });
+    let exec = (commands, proptest::option::of(window)).prop_map(|(command, terminal)| {
+        Request::Exec(Box::new(Exec { terminal, ..shell(command) }))
     });
     let hello = Just(Request::Hello(lampyr_proto::Hello { generation: 7 }));
     prop_oneof![exec, hello].prop_map(|request| encode_message(&request))

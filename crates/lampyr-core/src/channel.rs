@@ -5,6 +5,7 @@
 //! they are taken, so that what waits here is bounded by the windows. A guest
 //! that breaks a rule loses the connection, and every stream with it.
 
+mod accept;
 mod driver;
 mod stream;
 
@@ -15,6 +16,7 @@ use lampyr_proto::{Event, GENERATION, Greeting, Hello, Request, Welcome, WireErr
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+pub(crate) use accept::{Answer, ClientInput, Piece, Served, accept};
 use driver::{Command, Driver};
 pub(crate) use stream::{Input, Stream};
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use lampyr_engine::{Ended, EngineError};
 use lampyr_image::ImageError;
+use lampyr_proto::Failure;
 use lampyr_store::StoreError;
-use lampyr_types::{ErrorKind, Span};
+use lampyr_types::{ErrorKind, Name, Span};
 
 use crate::Usage;
 use crate::channel::ChannelError;
@@ -52,6 +53,31 @@ pub enum Error {
         /// What was found.
         why: String,
     },
+    /// There is no such session, and never was.
+    #[error("session '{0}' not found")]
+    NoSession(String),
+    /// The session's owner is gone.
+    #[error("session '{0}' is dead: {1}")]
+    DeadSession(String, &'static str),
+    /// A session that lives has the name.
+    #[error("there is a session named '{0}' already")]
+    NameTaken(Name),
+    /// The connection to a session broke.
+    #[error("the session went away")]
+    Disconnected,
+    /// The owner of a session could not be started.
+    #[error("cannot start the session's process: {0}")]
+    Owner(std::io::Error),
+    /// Somebody else failed and said how.
+    #[error("{message}")]
+    Told {
+        /// What kind of failure it is.
+        kind: ErrorKind,
+        /// One sentence.
+        message: String,
+        /// A next step, where there is one.
+        hint: Option<String>,
+    },
     /// A local path could not be used.
     #[error("cannot use {path}: {source}")]
     Path {
@@ -68,12 +94,28 @@ impl From<ChannelError> for Error {
     }
 }
 
+impl From<Failure> for Error {
+    fn from(told: Failure) -> Self {
+        let kind = ErrorKind::from_word(&told.kind).unwrap_or(ErrorKind::ConnectionFailed);
+        Self::Told { kind, message: told.message, hint: told.hint }
+    }
+}
+
 impl Error {
+    /// This failure, for somebody else to be told.
+    pub(crate) fn to_failure(&self) -> Failure {
+        let (kind, message) = (self.kind().word().to_owned(), self.to_string());
+        Failure { kind, message, hint: self.hint() }
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Crashed(_) => ErrorKind::VmCrashed,
+            Self::Disconnected => ErrorKind::SessionDisconnected,
+            Self::NameTaken(_) => ErrorKind::Usage,
+            Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
     }
@@ -92,6 +134,10 @@ impl Error {
             Self::Engine(EngineError::Unavailable { hint, .. }) => Some(hint.clone()),
             Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => last_words(ended),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
+            Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
+            Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),
+            Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
+            Self::Told { hint, .. } => hint.clone(),
             Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),
             _ => None,
         }

@@ -1,13 +1,23 @@
 //! Running one process in a guest: bytes in, bytes out, an end.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
-use lampyr_proto::{Event, Exec, Exited, Lane, Request};
+use lampyr_proto::{Control, Event, Exec, Exited, Job, Lane, Request};
+use lampyr_types::Span;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use crate::channel::{Channel, Incoming, Input, Stream};
-use crate::{Error, Output, OutputStream};
+use crate::{Command, Error, Outcome, Output, OutputStream, Usage};
+
+/// How long a command that ran out of time may take to end on SIGTERM.
+const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
+/// How long a command that was sent a signal may take to end.
+const SIGNAL_GRACE: Duration = Duration::from_secs(5);
 
 /// Where a process's standard input comes from.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +30,16 @@ pub(crate) enum Source<'a> {
     Tree(&'a Path),
 }
 
+/// How long a process may run, and who may speak to it meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// After this it gets SIGTERM, and a little later it is killed.
+    pub(crate) timeout: Option<Span>,
+    /// Signals and window sizes for it. After the first signal that asks it to
+    /// end it is given a grace.
+    pub(crate) controls: Option<mpsc::Receiver<Control>>,
+}
+
 /// Runs `exec` to its end. Dropping the future ends it in the guest.
 pub(crate) async fn exec(
     channel: &Channel,
@@ -27,10 +47,10 @@ pub(crate) async fn exec(
     source: Source<'_>,
     output: &mut dyn Output,
 ) -> Result<Exited, Error> {
-    Asked::ask(channel, exec).await?.finish(source, output).await
+    Asked::ask(channel, exec).await?.finish(source, output, Terms::default()).await
 }
 
-/// A process that a guest was asked for. Dropping it ends it there.
+/// A process that was asked for. Dropping it ends it.
 pub(crate) struct Asked {
     channel: Channel,
     stream: Stream,
@@ -39,8 +59,12 @@ pub(crate) struct Asked {
 impl Asked {
     /// Asks for a process and does not wait for it.
     pub(crate) async fn ask(channel: &Channel, exec: Exec) -> Result<Self, Error> {
-        let stream = channel.open(&Request::Exec(Box::new(exec))).await?;
-        Ok(Self { channel: channel.clone(), stream })
+        Self::of(channel, &Request::Exec(Box::new(exec))).await
+    }
+
+    /// Asks for whatever is answered as a process is.
+    pub(crate) async fn of(channel: &Channel, request: &Request) -> Result<Self, Error> {
+        Ok(Self { channel: channel.clone(), stream: channel.open(request).await? })
     }
 
     /// Feeds it and hears it to its end.
@@ -48,9 +72,13 @@ impl Asked {
         mut self,
         source: Source<'_>,
         output: &mut dyn Output,
+        terms: Terms,
     ) -> Result<Exited, Error> {
         let feeding = feed(self.stream.input(), source);
-        tokio::pin!(feeding);
+        let timeout = terms.timeout;
+        let overdue = AtomicBool::new(false);
+        let keeping = keep(self.stream.input(), terms, &overdue);
+        tokio::pin!(feeding, keeping);
         let mut fed = false;
         loop {
             tokio::select! {
@@ -58,16 +86,94 @@ impl Asked {
                     fed = true;
                     done?;
                 }
+                timeout = &mut keeping => return Err(Error::Timeout(timeout)),
                 incoming = self.stream.next() => match incoming {
                     Some(Incoming::Data(lane, bytes)) => deliver(output, lane, &bytes)?,
-                    Some(Incoming::Event(Event::Exited(exited))) => return Ok(exited),
-                    Some(Incoming::Event(Event::Failed(why))) => return Err(Error::Agent(why)),
-                    Some(Incoming::Event(_)) => {}
+                    Some(Incoming::Event(event)) => match last_word(event) {
+                        Some(Ok(_)) if overdue.load(Relaxed) => {
+                            return Err(Error::Timeout(timeout.unwrap_or_default()));
+                        }
+                        Some(word) => return word,
+                        None => {}
+                    },
                     None => return Err(self.channel.verdict().into()),
                 },
             }
         }
     }
+}
+
+fn last_word(event: Event) -> Option<Result<Exited, Error>> {
+    match event {
+        Event::Exited(exited) => Some(Ok(exited)),
+        Event::Failed(why) => Some(Err(Error::Agent(why))),
+        Event::Failure(failure) => Some(Err(failure.into())),
+        _ => None,
+    }
+}
+
+/// Keeps the terms: says what is to be said, tells when it is `overdue`, and
+/// returns when it is to be given up.
+async fn keep(input: Input, terms: Terms, overdue: &AtomicBool) -> Span {
+    let Terms { timeout, mut controls } = terms;
+    let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout.duration()));
+    let mut kills = None;
+    loop {
+        tokio::select! {
+            () = at(ends), if kills.is_none() => break,
+            () = at(kills) => {
+                let _ = input.control(&Control::Signal(libc::SIGKILL)).await;
+                return std::future::pending().await;
+            }
+            Some(control) = said(&mut controls) => {
+                let asks = matches!(control, Control::Signal(libc::SIGINT | libc::SIGTERM));
+                if asks && kills.is_none() {
+                    kills = Instant::now().checked_add(SIGNAL_GRACE);
+                }
+                let _ = input.control(&control).await;
+            }
+        }
+    }
+    overdue.store(true, Relaxed);
+    let _ = input.control(&Control::Signal(libc::SIGTERM)).await;
+    tokio::time::sleep(TIMEOUT_GRACE).await;
+    timeout.unwrap_or_default()
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn said(controls: &mut Option<mpsc::Receiver<Control>>) -> Option<Control> {
+    match controls {
+        Some(controls) => controls.recv().await,
+        None => None,
+    }
+}
+
+/// What to run, as the guest is told.
+pub(crate) fn job(command: &Command) -> Job {
+    match command {
+        Command::Shell(text) => Job::Shell(text.clone()),
+        Command::Argv(argv) => Job::Argv(argv.clone()),
+    }
+}
+
+/// How a process ended, as users are told.
+pub(crate) fn outcome(exited: &Exited, duration: Duration) -> Outcome {
+    let by_signal = exited.signal.map(|signal| 128_i32.saturating_add(signal));
+    let usage = Usage {
+        cpu_ms: exited.cpu_us.map(|us| us / 1000),
+        peak_memory_bytes: exited.peak_memory,
+        oom: exited.oom,
+        pids_limit: exited.pids_limit,
+        left_running: exited.left_running,
+        guest_wall_us: exited.wall_us,
+    };
+    Outcome { exit_code: exited.code.or(by_signal).unwrap_or(1) & 0xff, duration, usage }
 }
 
 fn deliver(output: &mut dyn Output, lane: Lane, bytes: &[u8]) -> Result<(), Error> {

@@ -69,7 +69,7 @@ async fn receive(
 }
 
 fn plain(job: Job) -> Exec {
-    Exec { job, env: Vec::new(), workdir: Some("/".into()), timeout_ms: None, grace_ms: 0 }
+    Exec { workdir: Some("/".into()), ..Exec::new(job) }
 }
 
 /// What a copying process in the guest complains of.

@@ -14,12 +14,16 @@ mod files;
 mod fingerprint;
 mod host;
 mod measure;
+mod memory;
 mod random;
 mod run;
 mod sandbox;
+mod session;
 mod template;
 mod trace;
 
+/// Signals and window sizes for a command.
+pub use lampyr_proto::{Control, Window};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +35,10 @@ pub use error::{Error, RunError};
 pub use host::{AccelChoice, Engines, Host, HostSettings};
 pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
 pub use run::run;
+pub use session::{
+    ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
+    Vitals, own_session, sessions, start_session, stop_session,
+};
 pub use trace::Trace;
 
 /// What to run.

@@ -56,8 +56,7 @@ async fn first_result(machine: &mut dyn Machine, start: Instant) -> Result<ColdB
 }
 
 fn job(command: &str) -> Exec {
-    let job = Job::Shell(command.to_owned());
-    Exec { job, env: Vec::new(), workdir: None, timeout_ms: None, grace_ms: 0 }
+    Exec::new(Job::Shell(command.to_owned()))
 }
 
 /// Restores a machine as `run` does.

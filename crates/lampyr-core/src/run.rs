@@ -1,15 +1,15 @@
 //! `run`: a machine for one command.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lampyr_engine::{EngineError, MachineSpec};
-use lampyr_proto::{Exec, Exited, Job};
+use lampyr_proto::Exec;
 use lampyr_types::Span;
 
-use crate::exec::{Asked, Source};
+use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Command, Error, Host, Outcome, Output, RunError, RunRequest, Trace, Usage, files};
+use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files};
 
 /// How long each `--copy` and `--download` may take.
 const COPY_WAIT: Span = Span::secs(600);
@@ -24,8 +24,10 @@ pub async fn run(
     trace: &Trace,
 ) -> Result<Outcome, RunError> {
     let start = Instant::now();
-    let mut sandbox = sandbox(host, request, trace).await.map_err(|e| not_started(e, start))?;
-    let outcome = work(&mut sandbox, request, output, trace, start).await;
+    // Boxed: baking a template is a large future, and seldom needed.
+    let mut sandbox =
+        Box::pin(sandbox(host, request, trace)).await.map_err(|e| not_started(e, start))?;
+    let outcome = Box::pin(work(&mut sandbox, request, output, trace, start)).await;
     sandbox.end().await;
     trace.done("ended");
     outcome
@@ -58,12 +60,9 @@ async fn work(
     let asked = prepare(sandbox, request, trace).await.map_err(|e| not_started(e, start))?;
     let begun = Instant::now();
     let source = if request.stdin { Source::Ours } else { Source::Empty };
-    let command = asked.finish(source, output);
-    let limited = async {
-        let late = |_| Error::Timeout(request.timeout);
-        tokio::time::timeout(request.timeout.duration(), command).await.map_err(late)?
-    };
-    let exited = sandbox.while_alive(limited).await.map_err(|e| failed(e, begun))?;
+    let terms = Terms { timeout: Some(request.timeout), controls: None };
+    let command = asked.finish(source, output, terms);
+    let exited = sandbox.while_alive(command).await.map_err(|e| failed(e, begun))?;
     let outcome = outcome(&exited, begun.elapsed());
     trace.done("command");
     for copy in &request.copy_out {
@@ -85,7 +84,7 @@ async fn prepare(
         sandbox.awake().await?;
         sandbox.while_alive(in_time(files::send(&channel, copy))).await?;
     }
-    let asked = sandbox.while_alive(Asked::ask(&channel, job(request))).await?;
+    let asked = sandbox.while_alive(Asked::ask(&channel, process(request))).await?;
     sandbox.awake().await?;
     trace.done("resumed");
     Ok(asked)
@@ -97,27 +96,9 @@ async fn in_time<T>(copy: impl Future<Output = Result<T, Error>>) -> Result<T, E
     tokio::time::timeout(COPY_WAIT.duration(), copy).await.map_err(late)?
 }
 
-fn job(request: &RunRequest) -> Exec {
-    let job = match &request.command {
-        Command::Shell(text) => Job::Shell(text.clone()),
-        Command::Argv(argv) => Job::Argv(argv.clone()),
-    };
+fn process(request: &RunRequest) -> Exec {
     let (env, workdir) = (request.env.clone(), request.workdir.clone());
-    // The host keeps the time: a guest that does not must not be waited for.
-    Exec { job, env, workdir, timeout_ms: None, grace_ms: 0 }
-}
-
-fn outcome(exited: &Exited, duration: Duration) -> Outcome {
-    let by_signal = exited.signal.map(|signal| 128_i32.saturating_add(signal));
-    let usage = Usage {
-        cpu_ms: exited.cpu_us.map(|us| us / 1000),
-        peak_memory_bytes: exited.peak_memory,
-        oom: exited.oom,
-        pids_limit: exited.pids_limit,
-        left_running: exited.left_running,
-        guest_wall_us: exited.wall_us,
-    };
-    Outcome { exit_code: exited.code.or(by_signal).unwrap_or(1) & 0xff, duration, usage }
+    Exec { env, workdir, ..Exec::new(job(&request.command)) }
 }
 
 /// A failure before the command could have had any effect. A machine that

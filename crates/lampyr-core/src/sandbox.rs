@@ -1,7 +1,7 @@
 //! A sandbox: one machine of one's own, from restore to removal.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lampyr_engine::{EngineError, Machine};
@@ -19,32 +19,37 @@ const RESUME_WAIT: Duration = Duration::from_secs(30);
 /// How long a machine whose channel broke may take to be seen ending.
 const END_WAIT: Duration = Duration::from_secs(2);
 
+const DISK: &str = "disk.qcow2";
+
 /// A running sandbox. Dropping it ends the machine and removes its directory.
 pub(crate) struct Sandbox {
+    id: SandboxId,
     machine: Box<dyn Machine>,
     channel: Channel,
     /// What says that the guest knows who it is, until it was heard.
     waking: Option<Stream>,
-    _home: Home,
+    home: Home,
 }
 
 /// The sandbox's directory and the lock that says somebody lives there.
 struct Home {
     path: PathBuf,
     lock: Option<Lock>,
+    /// Whether the directory stays.
+    left: bool,
 }
 
 impl Home {
     fn make(host: &Host, id: SandboxId) -> Result<Self, Error> {
         let path = host.store.dir(Part::Sandboxes)?.join(id.to_string());
         std::fs::create_dir(&path).map_err(at(&path))?;
-        let mut home = Self { path, lock: None };
+        let mut home = Self { path, lock: None, left: false };
         home.lock = Some(Lock::wait(&home.path.join("lock"))?);
         Ok(home)
     }
 
     fn disk(&self, host: &Host, size: u64) -> Result<File, Error> {
-        let path = self.path.join("disk.qcow2");
+        let path = self.path.join(DISK);
         host.engine.make_layer(&path, size).map_err(at(&path))?;
         Ok(File::options().read(true).write(true).open(&path).map_err(at(&path))?)
     }
@@ -52,6 +57,9 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         // What cannot be removed now, `clean` removes: the lock goes with us.
         let _ = std::fs::remove_dir_all(&self.path);
     }
@@ -73,7 +81,7 @@ impl Sandbox {
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
         trace.done("restored");
         let channel = open_channel(&mut *machine)?;
-        let mut sandbox = Self { machine, channel, waking: None, _home: home };
+        let mut sandbox = Self { id, machine, channel, waking: None, home };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }
@@ -104,6 +112,28 @@ impl Sandbox {
     /// The conversation with its agent.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// Who it is.
+    pub(crate) fn id(&self) -> SandboxId {
+        self.id
+    }
+
+    /// Its directory.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.home.path
+    }
+
+    /// Waits until the machine has ended by itself.
+    pub(crate) async fn crashed(&mut self) -> Error {
+        Error::Crashed(self.machine.ended().await)
+    }
+
+    /// Lets go of a machine that has ended, and leaves word of it: all but the
+    /// disk stays, for `clean` to remove.
+    pub(crate) fn leave(mut self) {
+        self.home.left = true;
+        let _ = std::fs::remove_file(self.home.path.join(DISK));
     }
 
     /// The process that is the machine.

@@ -262,13 +262,7 @@ pub(crate) fn open_channel(machine: &mut dyn Machine) -> Result<Channel, Error> 
 }
 
 async fn warm(channel: &Channel, command: &str) {
-    let job = Exec {
-        job: Job::Shell(command.into()),
-        env: Vec::new(),
-        workdir: None,
-        timeout_ms: None,
-        grace_ms: 0,
-    };
+    let job = Exec::new(Job::Shell(command.into()));
     let _ = exec(channel, job, Source::Empty, &mut Nowhere).await;
 }
 

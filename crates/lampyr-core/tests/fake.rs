@@ -12,5 +12,7 @@ mod hostile;
 mod life;
 #[path = "fake/runs.rs"]
 mod runs;
+#[path = "fake/sessions.rs"]
+mod sessions;
 #[path = "fake/world.rs"]
 mod world;

@@ -22,6 +22,21 @@ pub enum Request {
     /// conversation, wait for the next greeting.
     #[n(3)]
     Quiesce,
+    /// Run this whether or not I stay. Answered by [`Event::Job`]. Of this and
+    /// all that follows an agent knows nothing: who owns a session answers it.
+    #[n(4)]
+    Start(#[n(0)] Box<Start>),
+    /// Tell me all that this job says, from its beginning to its end. Answered
+    /// like [`Request::Exec`].
+    #[n(5)]
+    Attach(#[n(0)] String),
+    /// How are you? Answered by [`Event::Status`].
+    #[n(6)]
+    Status,
+    /// End the session. What runs in it gets SIGTERM and so many milliseconds.
+    /// Answered by [`Event::Done`] once nothing of it is left.
+    #[n(7)]
+    Stop(#[n(0)] u64),
 }
 
 /// The host introduces itself.
@@ -83,12 +98,47 @@ pub struct Exec {
     /// Its working directory; the root's home if there is none.
     #[n(2)]
     pub workdir: Option<String>,
-    /// After so many milliseconds it gets SIGTERM.
-    #[n(3)]
+    /// The user that it runs as: a name or a number of the guest's; root if
+    /// there is none.
+    #[n(5)]
+    pub user: Option<String>,
+    /// It runs on a terminal of this size, and both its outputs are one.
+    #[n(6)]
+    pub terminal: Option<Window>,
+}
+
+impl Exec {
+    /// This job for root, without anything of its own.
+    pub fn new(job: Job) -> Self {
+        Self { job, env: Vec::new(), workdir: None, user: None, terminal: None }
+    }
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Window {
+    /// Lines.
+    #[n(0)]
+    pub rows: u16,
+    /// Columns.
+    #[n(1)]
+    pub columns: u16,
+}
+
+/// A job: a process that outlives the connection it was asked for on.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Start {
+    /// The process.
+    #[n(0)]
+    pub exec: Exec,
+    /// Whatever is asked for under this key again is this job.
+    #[n(1)]
+    pub key: Option<String>,
+    /// How long it may run, in milliseconds; without end if there is none.
+    #[n(2)]
     pub timeout_ms: Option<u64>,
-    /// So many milliseconds after SIGTERM, everything it started gets SIGKILL.
-    #[n(4)]
-    pub grace_ms: u64,
 }
 
 /// What a process is.
@@ -106,6 +156,10 @@ pub enum Job {
     /// Packs the tree at this path to standard output.
     #[n(3)]
     Get(#[n(0)] String),
+    /// Connects to this TCP port of the guest itself: what comes on standard
+    /// input goes there, what comes from there to standard output.
+    #[n(4)]
+    Dial(#[n(0)] u16),
 }
 
 /// What the host says to a running process.
@@ -114,6 +168,9 @@ pub enum Control {
     /// Sends this signal to the process group.
     #[n(0)]
     Signal(#[n(0)] i32),
+    /// Its terminal has this size now.
+    #[n(1)]
+    Resize(#[n(0)] Window),
 }
 
 /// What the agent says on a stream.
@@ -131,6 +188,46 @@ pub enum Event {
     /// The process has ended, and all its output was sent before this.
     #[n(4)]
     Exited(#[n(0)] Exited),
+    /// It failed in a way that has a kind. Only who owns a session says this
+    /// and what follows.
+    #[n(5)]
+    Failure(#[n(0)] Failure),
+    /// The answer to [`Request::Start`]: the job's name.
+    #[n(6)]
+    Job(#[n(0)] String),
+    /// The answer to [`Request::Status`].
+    #[n(7)]
+    Status(#[n(0)] Status),
+}
+
+/// A failure with a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Failure {
+    /// The kind's word in an envelope.
+    #[n(0)]
+    pub kind: String,
+    /// One sentence for people.
+    #[n(1)]
+    pub message: String,
+    /// A next step, where there is one.
+    #[n(2)]
+    pub hint: Option<String>,
+}
+
+/// How a session is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Status {
+    /// How long it has been running, in milliseconds.
+    #[n(0)]
+    pub uptime_ms: u64,
+    /// How many processes run in it for somebody.
+    #[n(1)]
+    pub active_execs: u64,
+    /// The host's memory that is its alone, in bytes, where that is known.
+    #[n(2)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// How a process ended and what it used.
@@ -143,9 +240,6 @@ pub struct Exited {
     /// The signal that ended it, where one did.
     #[n(1)]
     pub signal: Option<i32>,
-    /// Whether it ran past its timeout.
-    #[n(2)]
-    pub timed_out: bool,
     /// From spawn to exit as the agent saw it, in microseconds.
     #[n(3)]
     pub wall_us: u64,
@@ -164,6 +258,9 @@ pub struct Exited {
     /// Something it started still holds its output open.
     #[n(8)]
     pub left_running: bool,
+    /// How long it took as who owns the session saw it, in microseconds.
+    #[n(9)]
+    pub host_us: Option<u64>,
 }
 
 /// A message as the payload of a frame.
@@ -205,7 +302,7 @@ mod tests {
             assert_eq!(encode_message(&event), bytes, "{event:?}");
         }
     }
-    const EXITED: &str = "820481a6000302f4030706f407f408f4";
+    const EXITED: &str = "820481a50003030706f407f408f4";
 
     #[test]
     fn unknown_fields_are_skipped() {

@@ -9,6 +9,8 @@
 //!   images/<name>/         root disks
 //!   templates-v1/<key>/    booted machines to restore from
 //!   sandboxes/<id>/        one running sandbox each
+//!   names/                 links from the names of sessions to their sandboxes
+//!   ended/                 an empty file for each session that there was
 //!   outputs/               whole outputs that were too long for an envelope
 //!   qemu/<version>/        a QEMU of our own, where the system's is old
 //!   locks/                 who makes what; never removed, or two could hold one
@@ -101,6 +103,8 @@ pub enum Part {
     Images,
     Templates,
     Sandboxes,
+    Names,
+    Ended,
     Outputs,
     Qemu,
     Locks,
@@ -108,12 +112,15 @@ pub enum Part {
 }
 
 impl Part {
-    fn name(self) -> &'static str {
+    /// The name of its directory.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Kits => "kits",
             Self::Images => "images",
             Self::Templates => "templates-v1",
             Self::Sandboxes => "sandboxes",
+            Self::Names => "names",
+            Self::Ended => "ended",
             Self::Outputs => "outputs",
             Self::Qemu => "qemu",
             Self::Locks => "locks",

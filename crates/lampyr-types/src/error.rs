@@ -13,6 +13,8 @@ pub enum ErrorKind {
     /// The VM never started or could not be reached, or something it needs
     /// (image, file, snapshot) is missing.
     ConnectionFailed,
+    /// The session went away under a command.
+    SessionDisconnected,
 }
 
 impl ErrorKind {
@@ -23,14 +25,30 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::VmCrashed => "vm_crashed",
             Self::ConnectionFailed => "connection_failed",
+            Self::SessionDisconnected => "session_disconnected",
         }
+    }
+
+    /// The kind that a word stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [
+            Self::Usage,
+            Self::Timeout,
+            Self::VmCrashed,
+            Self::ConnectionFailed,
+            Self::SessionDisconnected,
+        ];
+        all.into_iter().find(|kind| kind.word() == word)
     }
 
     /// The exit code of a process that ends with this kind of failure.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Usage => 2,
-            Self::Timeout | Self::VmCrashed | Self::ConnectionFailed => 1,
+            Self::Timeout
+            | Self::VmCrashed
+            | Self::ConnectionFailed
+            | Self::SessionDisconnected => 1,
         }
     }
 }

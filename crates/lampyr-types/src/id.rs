@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The identity of one sandbox: a random UUID, never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SandboxId(uuid::Uuid);
 
 impl SandboxId {
@@ -26,6 +27,35 @@ impl fmt::Display for SandboxId {
         self.0.fmt(f)
     }
 }
+
+impl FromStr for SandboxId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        // Only as we write it: 32 digits alone may be somebody's name.
+        let id = uuid::Uuid::parse_str(text).ok().filter(|_| text.len() == 36);
+        id.map(Self).ok_or(BadId)
+    }
+}
+
+impl TryFrom<String> for SandboxId {
+    type Error = BadId;
+
+    fn try_from(text: String) -> Result<Self, BadId> {
+        text.parse()
+    }
+}
+
+impl From<SandboxId> for String {
+    fn from(id: SandboxId) -> Self {
+        id.to_string()
+    }
+}
+
+/// A text that is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an id")]
+pub struct BadId;
 
 /// A name that a user gave: `[a-z0-9][a-z0-9._-]{0,62}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

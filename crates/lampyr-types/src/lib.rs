@@ -7,6 +7,6 @@ mod progress;
 mod quantity;
 
 pub use error::ErrorKind;
-pub use id::{BadName, Name, SandboxId};
+pub use id::{BadId, BadName, Name, SandboxId};
 pub use progress::{NoProgress, Progress, Task};
 pub use quantity::{BadQuantity, Size, Span};

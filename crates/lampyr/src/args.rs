@@ -1,8 +1,12 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
+mod session;
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::env_vars;
+
+pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 
 /// Run commands in sealed microVMs
 #[derive(Debug, Parser)]
@@ -18,6 +22,18 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run one command in a VM of its own that leaves nothing behind
     Run(Box<RunArgs>),
+    /// Start, stop and list VMs that stay
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Run a command in a session
+    Exec(Box<ExecArgs>),
+    /// Copy files between this host and a session
+    Cp(CpArgs),
+    /// Show what sessions are doing
+    Ps(ListArgs),
+    /// Own a session that `session start` has asked for.
+    #[command(hide = true)]
+    SessionOwner,
     /// Check what this host can do and what is in the way
     Doctor(DoctorArgs),
     /// Remove what processes that died have left
@@ -36,9 +52,9 @@ pub(crate) struct RunArgs {
     /// A program and its arguments, run without a shell
     #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) argv: Vec<String>,
-    /// The image to start from [default: default]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) image: Option<String>,
+    /// The machine
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
     /// How long the command may run, without the boot [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
@@ -54,6 +70,20 @@ pub(crate) struct RunArgs {
     /// The directory the command starts in
     #[arg(long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
+    /// How much of each output stream the JSON envelope keeps [default: 64MB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_output: Option<String>,
+    /// Known only to be refused in words.
+    #[arg(long, hide = true)]
+    pub(crate) pty: bool,
+}
+
+/// What a VM is made of.
+#[derive(Debug, Default, Args)]
+pub(crate) struct MachineArgs {
+    /// The image to start from [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) image: Option<String>,
     /// Memory of the VM [default: 1GB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
@@ -63,12 +93,6 @@ pub(crate) struct RunArgs {
     /// Size of the VM's disk [default: 8GB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) disk_size: Option<String>,
-    /// How much of each output stream the JSON envelope keeps [default: 64MB]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) max_output: Option<String>,
-    /// Known only to be refused in words.
-    #[arg(long, hide = true)]
-    pub(crate) pty: bool,
 }
 
 /// The arguments of `doctor`.

@@ -41,6 +41,31 @@ pub(crate) enum BadInput {
     /// A terminal for a VM that nobody can come back to.
     #[error("run has no --pty: only a command in a session can have a terminal")]
     Pty,
+    /// A terminal for the command, and none for us.
+    #[error("--pty needs a terminal on standard input")]
+    NoTerminal,
+    /// Neither one session nor all, or both.
+    #[error("give either one session or --all")]
+    OneOrAll,
+    /// A copy that is not between here and a session.
+    #[error("exactly one side of a copy must be SESSION:/path")]
+    CopySides,
+    /// Nothing that a session could be called.
+    #[error("'{0}' is not the id or the name of a session")]
+    Session(String),
+    /// A name that could be taken for an id.
+    #[error("invalid name '{0}': it looks like the id of a session")]
+    NameIsId(String),
+    /// A flag that has no variable has a value that it cannot have.
+    #[error("{flag}: {reason}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with the value.
+        reason: BadValue,
+        /// A good one.
+        example: &'static str,
+    },
     /// An environment variable without a name or a value.
     #[error("invalid variable '{0}': it is not KEY=VALUE")]
     Env(String),
@@ -66,8 +91,13 @@ pub(crate) enum BadInput {
         path: String,
     },
     /// A local file that is not there.
-    #[error("--copy: {} not found", .0.display())]
-    NotFound(PathBuf),
+    #[error("{what}: {} not found", path.display())]
+    NotFound {
+        /// Which argument says so.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// A file that the system does not let us look at.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
@@ -194,6 +224,7 @@ impl BadInput {
         match self {
             Self::CommandLine { hint, .. } => hint.clone(),
             Self::Setting { origin, variable, .. } => example(origin, variable),
+            Self::Flag { flag, example, .. } => format!("for example: {flag} {example}"),
             Self::ConfigKey { known, .. } => format!("the keys are {known}"),
             other => other.fixed_hint().to_owned(),
         }
@@ -206,13 +237,17 @@ impl BadInput {
             Self::TwoCommands => {
                 "give one of them: lampyr run \"<command>\" or lampyr run -- <program>"
             }
-            Self::Pty => "a terminal belongs to a session, which this version does not have yet",
+            Self::Pty => "start one: lampyr session start, then lampyr exec --pty SID bash",
             Self::Env(_) => "for example: -e GREETING=hello",
             Self::Transfer { flag: "--copy", .. } => "for example: --copy ./input:/data",
             Self::Transfer { .. } => "for example: --download /data/result:./result",
             Self::Relative { .. } => "begin the path with '/'",
-            Self::NotFound(_) => "the part before the colon is a file or directory on this host",
+            Self::NotFound { .. } => "it must be a file or directory on this host",
             Self::Unreadable { .. } => "check who owns the file and what its permissions are",
+            Self::NoTerminal => "without --pty, input that is piped in reaches the command",
+            Self::OneOrAll => "for example: lampyr session stop builder",
+            Self::CopySides => "for example: lampyr cp ./src builder:/src",
+            Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",
             Self::NoHome => "set LAMPYR_HOME to a directory of your own",
             Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
             _ => "see lampyr run --help",

@@ -3,18 +3,25 @@
 mod bench;
 mod clean;
 mod completions;
+mod cp;
 mod doctor;
+mod exec;
+mod ps;
 mod run;
+mod session;
 
 use std::ffi::OsString;
 
 use clap::Parser;
 use clap::error::ErrorKind as Clap;
+use lampyr_types::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::bad_input::BadInput;
+use crate::core_api::{Outcome, RunError};
 use crate::failure::Failure;
 use crate::printer::Printer;
+use crate::report::Report;
 use crate::settings::Layers;
 use crate::world::World;
 
@@ -31,6 +38,11 @@ pub(crate) fn dispatch(
     let layers = || Layers::open(world);
     match cli.command {
         Command::Run(args) => run::run(&args, &layers()?, printer),
+        Command::Session(command) => session::session(&command, &layers()?, printer),
+        Command::Exec(args) => exec::exec(&args, &layers()?, printer),
+        Command::Cp(args) => cp::cp(&args, &layers()?, printer),
+        Command::Ps(args) => ps::ps(&args, &layers()?, printer),
+        Command::SessionOwner => session::own(&layers()?),
         Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),
         Command::Clean(args) => clean::clean(&args, &layers()?, printer),
         Command::Bench(args) => bench::bench(&args, &layers()?, printer),
@@ -78,6 +90,25 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     // A thread that waits for our standard input must not keep us.
     runtime.shutdown_background();
     Ok(result)
+}
+
+/// Prints how it ended. A request that makes no sense has no envelope.
+fn finish(report: Box<dyn Report>, result: Result<Outcome, RunError>) -> Result<u8, Failure> {
+    match result {
+        Err(error) if error.kind == ErrorKind::Usage => Err(error.into()),
+        result => {
+            let status = status(&result);
+            report.finish(result)?;
+            Ok(status)
+        }
+    }
+}
+
+fn status(result: &Result<Outcome, RunError>) -> u8 {
+    match result {
+        Ok(outcome) => u8::try_from(outcome.exit_code).unwrap_or(u8::MAX),
+        Err(error) => error.kind.exit_code(),
+    }
 }
 
 /// A number of bytes for people.

@@ -12,6 +12,7 @@ mod printer;
 mod progress;
 mod report;
 mod settings;
+mod terminal;
 mod waterfall;
 mod wiring;
 mod world;

@@ -9,7 +9,7 @@ use std::io;
 
 use crate::core_api::{Outcome, Output, RunError};
 use crate::printer::Printer;
-use crate::settings::{RunFormat, RunSettings};
+use crate::settings::{ReportSettings, RunFormat};
 
 /// Takes what a command says and how it ended.
 pub(crate) trait Report: Output {
@@ -18,7 +18,7 @@ pub(crate) trait Report: Output {
 }
 
 /// The report that the settings ask for.
-pub(crate) fn new(settings: &RunSettings, printer: &Printer) -> Box<dyn Report> {
+pub(crate) fn new(settings: &ReportSettings, printer: &Printer) -> Box<dyn Report> {
     let printer = printer.clone();
     let gathered = || gathered::Gathered::new(settings.max_output, &settings.outputs);
     match settings.format {

@@ -2,12 +2,16 @@
 //! beats the default.
 
 mod config;
+mod machine;
 mod run;
+mod session;
 mod transfer;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use lampyr_engine::Accel;
+use lampyr_types::Size;
 
 use crate::bad_input::{BadInput, BadValue, Origin};
 use crate::core_api::AccelChoice;
@@ -16,7 +20,9 @@ use crate::wiring::HostChoice;
 use crate::world::World;
 
 use config::Config;
+use machine::Machine;
 pub(crate) use run::RunSettings;
+pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
 
 /// How a command that answers with data prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,28 @@ pub(crate) enum RunFormat {
     AtEnd,
     /// Lines of JSON as the bytes come.
     Ndjson,
+}
+
+/// How to tell what a command says.
+#[derive(Debug)]
+pub(crate) struct ReportSettings {
+    /// In which form.
+    pub(crate) format: RunFormat,
+    /// How much of each stream to keep.
+    pub(crate) max_output: usize,
+    /// Where to put the whole of a stream that is longer.
+    pub(crate) outputs: PathBuf,
+}
+
+impl ReportSettings {
+    fn resolve(max_output: Option<&str>, layers: &Layers<'_>) -> Result<Self, BadInput> {
+        let size = layers.pick(max_output, &env_vars::MAX_OUTPUT, parse::<Size>)?.value;
+        Ok(Self {
+            format: layers.run_format()?,
+            max_output: usize::try_from(size.as_bytes()).unwrap_or(usize::MAX),
+            outputs: layers.home().join("outputs"),
+        })
+    }
 }
 
 /// The places a setting can come from, beneath the flags.
@@ -180,6 +208,10 @@ impl<'a> Layers<'a> {
 fn word(text: &str, words: &'static [&'static str]) -> Result<&'static str, BadValue> {
     let found = words.iter().find(|word| **word == text);
     found.copied().ok_or_else(|| BadValue::Word { given: shown(text), words })
+}
+
+fn parse<T: FromStr<Err: Into<BadValue>>>(text: &str) -> Result<T, BadValue> {
+    text.parse().map_err(T::Err::into)
 }
 
 /// As much of a wrong value as fits a sentence.

@@ -194,13 +194,7 @@ pub(crate) fn kill(pid: &str) {
 }
 
 pub(crate) fn shell(command: &str) -> Exec {
-    Exec {
-        job: Job::Shell(command.into()),
-        env: Vec::new(),
-        workdir: Some("/".into()),
-        timeout_ms: None,
-        grace_ms: 0,
-    }
+    Exec { workdir: Some("/".into()), ..Exec::new(Job::Shell(command.into())) }
 }
 
 pub(crate) fn frame(stream: u32, kind: Kind, payload: &[u8]) -> Vec<u8> {

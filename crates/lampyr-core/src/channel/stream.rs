@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lampyr_proto::{Kind, Lane, MAX_PAYLOAD, Request, WINDOW, encode_message};
+use lampyr_proto::{Control, Kind, Lane, MAX_PAYLOAD, Request, WINDOW, encode_message};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::Incoming;
@@ -22,7 +22,7 @@ pub(crate) struct Stream {
     taken: Option<(Lane, usize)>,
 }
 
-/// The standard input of an open request.
+/// The standard input of an open request, and what else it is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Input {
     number: u32,
@@ -89,6 +89,11 @@ impl Input {
     /// No more bytes follow.
     pub(crate) async fn end(&self) -> Result<(), Gone> {
         self.command(Kind::End, Vec::new()).await
+    }
+
+    /// Says something to the process. It overtakes no input.
+    pub(crate) async fn control(&self, control: &Control) -> Result<(), Gone> {
+        self.command(Kind::Message, encode_message(control)).await
     }
 
     async fn command(&self, kind: Kind, payload: Vec<u8>) -> Result<(), Gone> {

@@ -54,6 +54,7 @@ fn reply(frame: &Frame, answer: &(dyn Fn(u32, Exec) -> Vec<u8> + Send + Sync)) -
         }
         Request::Resumed(_) | Request::Quiesce => event(stream, &Event::Done),
         Request::Exec(exec) => answer(stream, *exec),
+        other => event(stream, &Event::Failed(format!("a guest was asked for {other:?}"))),
     }
 }
 

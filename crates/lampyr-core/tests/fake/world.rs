@@ -136,9 +136,9 @@ impl Ran {
 }
 
 #[derive(Default)]
-struct Heard {
-    out: Vec<u8>,
-    err: Vec<u8>,
+pub(crate) struct Heard {
+    pub(crate) out: Vec<u8>,
+    pub(crate) err: Vec<u8>,
 }
 
 impl Output for Heard {
@@ -151,7 +151,7 @@ impl Output for Heard {
     }
 }
 
-fn text(bytes: Vec<u8>) -> String {
+pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lampyr_types::{ErrorKind, Progress};
+use lampyr_types::Progress;
 
 use crate::args::RunArgs;
 use crate::core_api::{self as core, Outcome, Output, RunError, RunRequest, Trace};
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::progress::progress;
-use crate::report::{self, Report};
+use crate::report;
 use crate::settings::{Layers, RunSettings};
 use crate::waterfall;
 use crate::wiring::{self, HostChoice};
@@ -30,7 +30,7 @@ async fn perform(
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let mut interrupt = Interrupt::listen().map_err(no_signals)?;
-    let mut report = report::new(&settings, printer);
+    let mut report = report::new(&settings.report, printer);
     let trace = Trace::new();
     let RunSettings { request, host, boot_trace, .. } = settings;
     let result = tokio::select! {
@@ -41,7 +41,7 @@ async fn perform(
     if boot_trace {
         printer.aside(waterfall::draw(&trace.stages()).as_bytes())?;
     }
-    finish(report, result)
+    super::finish(report, result)
 }
 
 async fn launch(
@@ -55,25 +55,6 @@ async fn launch(
     let opened = core::Host::open(&wiring::host(host, progress)?).await;
     let host = opened.map_err(|e| RunError { duration: start.elapsed(), ..e.into() })?;
     core::run(&host, request, output, trace).await
-}
-
-/// Prints how it ended. A request that makes no sense has no envelope.
-fn finish(report: Box<dyn Report>, result: Result<Outcome, RunError>) -> Result<u8, Failure> {
-    match result {
-        Err(error) if error.kind == ErrorKind::Usage => Err(error.into()),
-        result => {
-            let status = status(&result);
-            report.finish(result)?;
-            Ok(status)
-        }
-    }
-}
-
-fn status(result: &Result<Outcome, RunError>) -> u8 {
-    match result {
-        Ok(outcome) => u8::try_from(outcome.exit_code).unwrap_or(u8::MAX),
-        Err(error) => error.kind.exit_code(),
-    }
 }
 
 fn no_signals(source: io::Error) -> Failure {

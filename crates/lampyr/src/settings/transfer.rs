@@ -14,7 +14,7 @@ pub(super) fn copy_in(given: &str) -> Result<CopyIn, BadInput> {
     if local.is_empty() || remote.is_empty() {
         return Err(bad());
     }
-    Ok(CopyIn { remote: remote_path("--copy", remote)?, local: existing(local)? })
+    Ok(CopyIn { remote: remote_path("--copy", remote)?, local: existing("--copy", local)? })
 }
 
 /// Reads `REMOTE:LOCAL`. The local side may have colons in it.
@@ -37,12 +37,12 @@ pub(super) fn remote_path(what: &'static str, path: &str) -> Result<String, BadI
 }
 
 /// A local file or directory that is there.
-fn existing(path: &str) -> Result<PathBuf, BadInput> {
+pub(super) fn existing(what: &'static str, path: &str) -> Result<PathBuf, BadInput> {
     let path = PathBuf::from(path);
     match std::fs::metadata(&path).map_err(|e| (e.kind(), e)) {
         Ok(_) => Ok(path),
         Err((io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, _)) => {
-            Err(BadInput::NotFound(path))
+            Err(BadInput::NotFound { what, path })
         }
         Err((_, source)) => Err(BadInput::Unreadable { path, source }),
     }

@@ -1,0 +1,48 @@
+//! Sessions: machines that stay, each with one process that owns it.
+
+mod client;
+mod job;
+mod life;
+mod owner;
+mod record;
+mod relay;
+mod socket;
+mod start;
+
+use lampyr_engine::MachineSpec;
+use lampyr_types::{Name, Size};
+use serde::{Deserialize, Serialize};
+
+pub use client::{ExecRequest, SessionClient, Stopped, Vitals, stop_session};
+pub use owner::own_session;
+pub use record::{SessionRecord, SessionState, sessions};
+pub use start::{OwnerReply, start_session};
+
+/// A session to start, as its owner is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRequest {
+    /// What to call it.
+    pub name: Option<Name>,
+    /// The image whose disk it starts with.
+    pub image: Name,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The size of the root disk in bytes.
+    pub disk_size: u64,
+    /// Environment variables of everything that runs in it.
+    pub env: Vec<(String, String)>,
+    /// After so many milliseconds in which nobody wants anything it ends.
+    pub ttl_ms: Option<u64>,
+}
+
+impl SessionRequest {
+    fn spec(&self) -> MachineSpec {
+        MachineSpec { cpus: self.cpus, memory: self.memory }
+    }
+
+    fn disk(&self) -> Size {
+        Size::bytes(self.disk_size)
+    }
+}

@@ -1,0 +1,222 @@
+//! A client of a session: what the commands and the SDKs do with one.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lampyr_proto::{Control, Event, Exec, Exited, Request, Start, Status, Window};
+use lampyr_store::Store;
+use lampyr_types::{ErrorKind, Span};
+use tokio::sync::mpsc;
+
+use crate::channel::{Channel, ChannelError};
+use crate::exec::{Asked, Source, Terms, job, outcome};
+use crate::{Command, CopyIn, CopyOut, Error, Outcome, Output, RunError, files};
+
+use super::record::{self, Found, SessionRecord};
+use super::socket;
+
+/// How long an owner may take to answer what it knows by itself.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much longer than its grace a stop may take.
+const STOP_WAIT: Duration = Duration::from_secs(30);
+
+/// A command to run in a session.
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    /// What to run.
+    pub command: Command,
+    /// Environment variables, over the session's.
+    pub env: Vec<(String, String)>,
+    /// The working directory; the user's home if there is none.
+    pub workdir: Option<String>,
+    /// The user that it runs as; root if there is none.
+    pub user: Option<String>,
+    /// How long it may run; `None`: as long as it likes.
+    pub timeout: Option<Span>,
+    /// Whether it reads our standard input.
+    pub stdin: bool,
+    /// The size of its terminal, where it has one.
+    pub terminal: Option<Window>,
+}
+
+/// How a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vitals {
+    /// How long it has been running.
+    pub uptime: Duration,
+    /// How many commands run in it.
+    pub active_execs: u64,
+    /// Host memory of its machine in bytes, where that is known.
+    pub memory_bytes: Option<u64>,
+}
+
+/// A connection to a session's owner.
+pub struct SessionClient {
+    word: String,
+    dir: PathBuf,
+    channel: Channel,
+}
+
+/// How stopping a session went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was running.
+    Now,
+    /// It had ended before.
+    Before,
+}
+
+impl SessionClient {
+    /// Connects to the session with this id or name.
+    pub async fn connect(home: &Path, word: &str) -> Result<Self, Error> {
+        if !home.exists() {
+            return Err(Error::NoSession(word.chars().take(80).collect()));
+        }
+        let store = Store::open(home)?;
+        let dir = match record::find(&store, word)? {
+            Found::Alive(dir) => dir,
+            Found::Dead(_) => return Err(Error::DeadSession(word.into(), "its owner is gone")),
+            Found::Gone => return Err(Error::DeadSession(word.into(), "it was stopped")),
+        };
+        let unreachable = |source| Error::Path { path: dir.join("socket"), source };
+        let connection = socket::connect(&dir).await.map_err(unreachable)?;
+        Ok(Self { word: word.into(), channel: Channel::greet(connection), dir })
+    }
+
+    /// What is written down about it.
+    pub fn record(&self) -> Result<SessionRecord, Error> {
+        Ok(SessionRecord::read(&self.dir)?)
+    }
+
+    /// Runs a command to its end. Dropping the future ends it, too.
+    pub async fn exec(
+        &self,
+        request: &ExecRequest,
+        output: &mut dyn Output,
+        controls: mpsc::Receiver<Control>,
+    ) -> Result<Outcome, RunError> {
+        let begun = Instant::now();
+        let asked = Asked::ask(&self.channel, process(request)).await;
+        let asked = asked.map_err(|e| self.failed(e, begun))?;
+        let source = if request.stdin { Source::Ours } else { Source::Empty };
+        let terms = Terms { timeout: request.timeout, controls: Some(controls) };
+        let exited = asked.finish(source, output, terms).await;
+        exited.map(|exited| outcome(&exited, begun.elapsed())).map_err(|e| self.failed(e, begun))
+    }
+
+    /// Starts a job: a command that goes on without us. With a `key`, what was
+    /// started under that key before is the job. Returns its name.
+    pub async fn start(&self, request: &ExecRequest, key: Option<&str>) -> Result<String, Error> {
+        let (exec, timeout_ms) = (process(request), request.timeout.map(Span::as_millis));
+        let start = Start { exec, key: key.map(str::to_owned), timeout_ms };
+        match self.ask(&Request::Start(Box::new(start)), PATIENCE).await? {
+            Event::Job(name) => Ok(name),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Hears all that a job says, to its end. Dropping the future leaves it be.
+    pub async fn attach(
+        &self,
+        job: &str,
+        output: &mut dyn Output,
+        controls: mpsc::Receiver<Control>,
+    ) -> Result<Outcome, RunError> {
+        let begun = Instant::now();
+        let asked = Asked::of(&self.channel, &Request::Attach(job.to_owned())).await;
+        let asked = asked.map_err(|e| self.failed(e, begun))?;
+        let terms = Terms { timeout: None, controls: Some(controls) };
+        let exited = asked.finish(Source::Empty, output, terms).await;
+        let took = |exited: &Exited| exited.host_us.map_or(begun.elapsed(), Duration::from_micros);
+        exited.map(|e| outcome(&e, took(&e))).map_err(|e| self.failed(e, begun))
+    }
+
+    /// How it is.
+    pub async fn vitals(&self) -> Result<Vitals, Error> {
+        match self.ask(&Request::Status, PATIENCE).await? {
+            Event::Status(Status { uptime_ms, active_execs, memory_bytes }) => {
+                let uptime = Duration::from_millis(uptime_ms);
+                Ok(Vitals { uptime, active_execs, memory_bytes })
+            }
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Sends a file or a directory's contents into it.
+    pub async fn copy_in(&self, copy: &CopyIn) -> Result<(), Error> {
+        files::send(&self.channel, copy).await.map_err(|e| self.story(e))
+    }
+
+    /// Fetches a file or a directory's contents from it.
+    pub async fn copy_out(&self, copy: &CopyOut) -> Result<(), Error> {
+        files::fetch(&self.channel, copy).await.map_err(|e| self.story(e))
+    }
+
+    async fn stop(&self, grace: Duration) -> Result<Stopped, Error> {
+        let ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        match self.ask(&Request::Stop(ms), grace.saturating_add(STOP_WAIT)).await {
+            Ok(Event::Done) => Ok(Stopped::Now),
+            Ok(other) => Err(strange(&other)),
+            // Somebody else stopped it at the same time.
+            Err(Error::Disconnected) => Ok(Stopped::Before),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn ask(&self, request: &Request, patience: Duration) -> Result<Event, Error> {
+        let answer = tokio::time::timeout(patience, self.channel.ask(request)).await;
+        let silent = |_| Error::from(ChannelError::Silent(patience.as_secs()));
+        match answer.map_err(silent)?.map_err(|e| self.story(e.into()))? {
+            Event::Failure(failure) => Err(failure.into()),
+            event => Ok(event),
+        }
+    }
+
+    /// A conversation that is over is a session that went away.
+    fn story(&self, error: Error) -> Error {
+        let over = self.channel.is_over() && matches!(error, Error::Agent(_));
+        if over { Error::Disconnected } else { error }
+    }
+
+    fn failed(&self, error: Error, begun: Instant) -> RunError {
+        let error = RunError::from(self.story(error));
+        let started = !matches!(error.kind, ErrorKind::ConnectionFailed | ErrorKind::Usage);
+        RunError { duration: begun.elapsed(), started, ..error }
+    }
+}
+
+impl std::fmt::Debug for SessionClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionClient").field("session", &self.word).finish_non_exhaustive()
+    }
+}
+
+/// Ends a session and waits until nothing of it is left. What runs in it gets
+/// SIGTERM and `grace`.
+pub async fn stop_session(home: &Path, word: &str, grace: Duration) -> Result<Stopped, Error> {
+    match SessionClient::connect(home, word).await {
+        Ok(client) => client.stop(grace).await,
+        Err(Error::DeadSession(..)) => {
+            let store = Store::open(home)?;
+            if let Found::Dead(dir) = record::find(&store, word)? {
+                record::remove_dead(&store, &dir)?;
+            }
+            Ok(Stopped::Before)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn process(request: &ExecRequest) -> Exec {
+    Exec {
+        env: request.env.clone(),
+        workdir: request.workdir.clone(),
+        user: request.user.clone(),
+        terminal: request.terminal,
+        ..Exec::new(job(&request.command))
+    }
+}
+
+fn strange(event: &Event) -> Error {
+    Error::Agent(format!("the session answered {event:?}"))
+}

@@ -1,0 +1,319 @@
+//! The owner of a session: one process that holds the machine, the lock and
+//! the socket, from the start to the removal.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lampyr_proto::{Control, Event, Exec, Failure, Request, Status};
+use lampyr_types::{ErrorKind, SandboxId};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::channel::{Answer, Channel, Served, accept};
+use crate::sandbox::Sandbox;
+use crate::template::{Shape, Template};
+use crate::{Error, Host, SessionRequest, Trace, memory};
+
+use super::job::{self, Jobs};
+use super::life::{Happening, Life, Phase, Why};
+use super::record::{SessionRecord, drop_name, mark_ended};
+use super::{relay, socket};
+
+/// How long those that wait for a last word may take to hear it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What everybody who serves a request shares.
+pub(super) struct Session {
+    channel: Channel,
+    env: Vec<(String, String)>,
+    born: Instant,
+    machine: Option<u32>,
+    life: Mutex<Life>,
+    changed: Notify,
+    /// Whether what runs is to end.
+    ending: watch::Sender<bool>,
+    /// What became of the session; whoever listens is still to be told.
+    fate: watch::Sender<Option<Fate>>,
+    pub(super) jobs: Jobs,
+}
+
+/// What became of a session.
+#[derive(Debug, Clone)]
+enum Fate {
+    /// It was ended in order, and nothing of it is left.
+    Removed,
+    /// Its machine ended by itself.
+    Crashed(Failure),
+}
+
+/// A request that is being served. Dropping it says that it was answered.
+pub(super) struct Busy(Arc<Session>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.live(Happening::Answered);
+    }
+}
+
+/// Starts a session and serves it until it is over; `ready` hears how the
+/// start went, and says whether anybody still wants it.
+pub async fn own_session(
+    host: &Host,
+    request: &SessionRequest,
+    ready: impl FnOnce(Result<SandboxId, Error>) -> bool,
+) {
+    match Box::pin(start(host, request)).await {
+        Ok((sandbox, listener, session, record)) => {
+            if !ready(Ok(record.sid)) {
+                session.live(Happening::Stop(Duration::ZERO));
+            }
+            serve(host, sandbox, listener, &session, &record).await;
+        }
+        Err(e) => drop(ready(Err(e))),
+    }
+}
+
+type Started = (Sandbox, UnixListener, Arc<Session>, SessionRecord);
+
+async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> {
+    let shape = Shape { spec: request.spec(), disk: request.disk() };
+    let template = Template::get(host, &request.image, shape).await?;
+    let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
+    sandbox.awake().await?;
+    let dir = sandbox.dir().to_owned();
+    let at = |source| Error::Path { path: dir.clone(), source };
+    let jobs = dir.join("jobs");
+    std::fs::create_dir(&jobs).map_err(at)?;
+    let listener = socket::listen(&dir).map_err(at)?;
+    let spec = (request.cpus, request.memory);
+    let (name, image) = (request.name.clone(), request.image.clone());
+    let record = SessionRecord::new(sandbox.id(), name, image, spec);
+    record.publish(&host.store, &dir)?;
+    let session = Arc::new(Session::new(&sandbox, request, Jobs::new(jobs)));
+    Ok((sandbox, listener, session, record))
+}
+
+/// Serves until the session is over, and removes it.
+async fn serve(
+    host: &Host,
+    mut sandbox: Sandbox,
+    listener: UnixListener,
+    session: &Arc<Session>,
+    record: &SessionRecord,
+) {
+    let why = session.serve(&mut sandbox, &listener).await;
+    drop(listener);
+    if why == Why::Crashed {
+        // What is left tells `session list` that it died; `clean` removes it.
+        sandbox.leave();
+    } else {
+        let _ = mark_ended(&host.store, record);
+        let _ = drop_name(&host.store, record);
+        sandbox.end().await;
+        session.fate.send_replace(Some(Fate::Removed));
+    }
+    let _ = tokio::time::timeout(FAREWELL, session.fate.closed()).await;
+}
+
+impl Session {
+    fn new(sandbox: &Sandbox, request: &SessionRequest, jobs: Jobs) -> Self {
+        let born = Instant::now();
+        Self {
+            channel: sandbox.channel(),
+            env: request.env.clone(),
+            born,
+            machine: sandbox.pid(),
+            life: Mutex::new(Life::new(born, request.ttl_ms.map(Duration::from_millis))),
+            changed: Notify::new(),
+            ending: watch::Sender::new(false),
+            fate: watch::Sender::new(None),
+            jobs,
+        }
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// A process in this session has its environment, too.
+    pub(super) fn with_env(&self, mut exec: Exec) -> Exec {
+        let own = |key: &String| exec.env.iter().any(|(k, _)| k == key);
+        let inherited: Vec<_> = self.env.iter().filter(|(key, _)| !own(key)).cloned().collect();
+        exec.env.extend(inherited);
+        exec
+    }
+
+    /// Tells when what runs is to end.
+    pub(super) fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.subscribe()
+    }
+
+    /// What somebody says to a job, and SIGTERM when the session is to end.
+    pub(super) fn stopping(&self, mut from: mpsc::Receiver<Control>) -> mpsc::Receiver<Control> {
+        let (to, controls) = mpsc::channel(16);
+        let mut ending = self.ending();
+        tokio::spawn(async move {
+            loop {
+                let control = tokio::select! {
+                    Some(control) = from.recv() => control,
+                    () = comes(&mut ending) => Control::Signal(libc::SIGTERM),
+                    () = to.closed() => return,
+                };
+                let last = *ending.borrow();
+                if to.send(control).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        controls
+    }
+
+    /// Counts a request until it is dropped.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        self.live(Happening::Began);
+        Busy(self.clone())
+    }
+
+    fn live(&self, what: Happening) {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        life.live(what, Instant::now());
+        self.ending.send_if_modified(|ending| {
+            let now = !matches!(life.phase(), Phase::Serving);
+            std::mem::replace(ending, now) != now
+        });
+        self.changed.notify_one();
+    }
+
+    fn phase(&self) -> (Phase, Option<Instant>) {
+        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        (life.phase(), life.wakes())
+    }
+
+    async fn serve(self: &Arc<Self>, sandbox: &mut Sandbox, listener: &UnixListener) -> Why {
+        loop {
+            let wakes = match self.phase() {
+                (Phase::Over(why), _) => return why,
+                (_, wakes) => wakes,
+            };
+            tokio::select! {
+                accepted = listener.accept() => self.accepted(accepted.map(|(c, _)| c)).await,
+                crash = sandbox.crashed() => {
+                    let fate = Fate::Crashed(crash.to_failure());
+                    self.fate.send_replace(Some(fate));
+                    self.live(Happening::MachineEnded);
+                }
+                () = self.changed.notified() => {}
+                () = until(wakes) => self.live(Happening::Tick),
+            }
+        }
+    }
+
+    async fn accepted(self: &Arc<Self>, connection: std::io::Result<UnixStream>) {
+        match connection {
+            Ok(connection) if socket::is_ours(&connection) => {
+                let session = self.clone();
+                tokio::spawn(accept(connection, move |served| {
+                    tokio::spawn(answer(session.clone(), served));
+                }));
+            }
+            Ok(_stranger) => {}
+            // Out of descriptors: some come back when a client goes.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+
+    /// Waits for what became of the session, as a failure of what ran in it.
+    pub(super) async fn fate(&self) -> Failure {
+        let mut fate = self.fate.subscribe();
+        let known = tokio::time::timeout(FAREWELL, fate.wait_for(Option::is_some)).await;
+        match known {
+            Ok(Ok(fate)) => match &*fate {
+                Some(Fate::Crashed(failure)) => failure.clone(),
+                _ => stopped(),
+            },
+            _ => Error::from(self.channel.verdict()).to_failure(),
+        }
+    }
+
+    /// Tells a client what became of the session under its command.
+    pub(super) async fn tell_fate(&self, answer: &Answer) {
+        let _heard = self.fate.subscribe();
+        let _ = answer.say(&Event::Failure(self.fate().await)).await;
+        answer.flush().await;
+    }
+
+    fn status(&self) -> Status {
+        let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        Status {
+            uptime_ms: u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
+            // The one who asks is not one of them.
+            active_execs: life.requests().saturating_sub(1),
+            memory_bytes: self.machine.and_then(memory::of_process),
+        }
+    }
+
+    /// Ends the session for a client, and says so when nothing of it is left.
+    async fn stop(self: &Arc<Self>, grace: Duration, answer: &Answer) {
+        let mut fate = self.fate.subscribe();
+        self.live(Happening::Stop(grace));
+        let _ = fate.wait_for(Option::is_some).await;
+        let _ = answer.say(&Event::Done).await;
+        answer.flush().await;
+    }
+}
+
+/// The request switch of a session: one line per request.
+async fn answer(session: Arc<Session>, mut served: Served) {
+    let answer = served.answer.clone();
+    let request = std::mem::replace(&mut served.request, Request::Status);
+    // Whoever ends the session is not what it waits for.
+    if let Request::Stop(grace) = request {
+        return session.stop(Duration::from_millis(grace), &answer).await;
+    }
+    let _busy = session.busy();
+    let event = match request {
+        Request::Exec(exec) => return relay::exec(&session, served, session.with_env(*exec)).await,
+        Request::Attach(name) => match session.jobs.get(&name) {
+            Some(job) => return job::attach(&job, served).await,
+            None => Event::Failure(no_job(&name)),
+        },
+        Request::Start(start) => match session.jobs.start(&session, *start) {
+            Ok(name) => Event::Job(name),
+            Err(failure) => Event::Failure(failure),
+        },
+        Request::Status => Event::Status(session.status()),
+        Request::Hello(_) | Request::Resumed(_) | Request::Quiesce | Request::Stop(_) => {
+            Event::Failed("a session does not do that for a client".into())
+        }
+    };
+    let _ = answer.say(&event).await;
+}
+
+fn no_job(name: &str) -> Failure {
+    let name: String = name.chars().take(80).collect();
+    Failure {
+        kind: ErrorKind::ConnectionFailed.word().to_owned(),
+        message: format!("there is no job '{name}' in this session"),
+        hint: Some("`lampyr exec SID --detach \"...\"` prints a job's name".into()),
+    }
+}
+
+fn stopped() -> Failure {
+    Failure {
+        kind: ErrorKind::SessionDisconnected.word().to_owned(),
+        message: "the session was stopped".into(),
+        hint: None,
+    }
+}
+
+/// Waits until what runs is to end.
+pub(super) async fn comes(ending: &mut watch::Receiver<bool>) {
+    let _ = ending.wait_for(|ending| *ending).await;
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,184 @@
+//! What is written down about a session: `session.json` in its directory, a
+//! link in `names/` where it has a name, a mark in `ended/` once it is gone.
+//!
+//! Invariant: a session whose lock can be taken is dead, whatever its file
+//! says. The file is written before the session can be found by its name.
+
+use std::path::{Path, PathBuf};
+
+use lampyr_store::{Lock, Part, Store, StoreError, at, read_json, write_json};
+use lampyr_types::{Name, SandboxId};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+const FORMAT: u32 = 1;
+const FILE: &str = "session.json";
+
+/// A session as its owner wrote it down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// The version of this file's layout.
+    pub format: u32,
+    /// The session's id.
+    pub sid: SandboxId,
+    /// Its name, where it was given one.
+    pub name: Option<Name>,
+    /// The process that owns it.
+    pub pid: u32,
+    /// The image that it was started from.
+    pub image: Name,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// When it was started.
+    pub created: jiff::Timestamp,
+}
+
+/// Whether a session lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// Its owner is there.
+    Running,
+    /// Its owner is gone, and `clean` will remove what it left.
+    Dead,
+}
+
+impl SessionState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// What was found where a session was looked for.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It lives here.
+    Alive(PathBuf),
+    /// It is dead, and this is what is left.
+    Dead(PathBuf),
+    /// There was one once.
+    Gone,
+}
+
+impl SessionRecord {
+    /// The record of a session that this process owns from now on.
+    pub(crate) fn new(sid: SandboxId, name: Option<Name>, image: Name, spec: (u32, u64)) -> Self {
+        let (cpus, memory) = spec;
+        let (pid, created) = (std::process::id(), jiff::Timestamp::now());
+        Self { format: FORMAT, sid, name, pid, image, cpus, memory, created }
+    }
+
+    /// Writes it into the session's directory and makes its name known.
+    pub(crate) fn publish(&self, store: &Store, dir: &Path) -> Result<(), Error> {
+        write_json(&dir.join(FILE), self)?;
+        match &self.name {
+            Some(name) => take_name(store, name, dir),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the record of the session in `dir`.
+    pub(crate) fn read(dir: &Path) -> Result<Self, StoreError> {
+        read_json(&dir.join(FILE))
+    }
+}
+
+/// Links `name` to a session, unless one that lives has it.
+fn take_name(store: &Store, name: &Name, dir: &Path) -> Result<(), Error> {
+    let _taking = store.making("session-names")?;
+    let link = store.dir(Part::Names)?.join(name.as_str());
+    if is_alive(&link)? {
+        return Err(Error::NameTaken(name.clone()));
+    }
+    match std::fs::remove_file(&link) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(at(&link)(e).into()),
+        _ => {}
+    }
+    let target = Path::new("../sandboxes").join(dir.file_name().unwrap_or_default());
+    Ok(std::os::unix::fs::symlink(target, &link).map_err(at(&link))?)
+}
+
+/// Lets go of the name of a session that is about to be removed.
+pub(crate) fn drop_name(store: &Store, record: &SessionRecord) -> Result<(), Error> {
+    let Some(name) = &record.name else { return Ok(()) };
+    let _dropping = store.making("session-names")?;
+    let link = store.dir(Part::Names)?.join(name.as_str());
+    // Somebody may have taken the name of a session that was dead.
+    let ours = std::fs::read_link(&link).is_ok_and(|to| to.ends_with(record.sid.to_string()));
+    if ours {
+        std::fs::remove_file(&link).map_err(at(&link))?;
+    }
+    Ok(())
+}
+
+/// Leaves word that there was this session.
+pub(crate) fn mark_ended(store: &Store, record: &SessionRecord) -> Result<(), Error> {
+    let dir = store.dir(Part::Ended)?;
+    let names = [Some(record.sid.to_string()), record.name.as_ref().map(ToString::to_string)];
+    for name in names.into_iter().flatten() {
+        std::fs::write(dir.join(&name), "").map_err(at(&dir.join(name)))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody owns the session in `dir`.
+pub(crate) fn is_alive(dir: &Path) -> Result<bool, Error> {
+    if !dir.join(FILE).exists() {
+        return Ok(false);
+    }
+    match Lock::try_take(&dir.join("lock")) {
+        Ok(taken) => Ok(taken.is_none()),
+        // It went away meanwhile.
+        Err(_) if !dir.exists() => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Looks for a session by its id or its name.
+pub(crate) fn find(store: &Store, word: &str) -> Result<Found, Error> {
+    let missing = || Error::NoSession(word.chars().take(80).collect());
+    let link = match (word.parse::<SandboxId>(), word.parse::<Name>()) {
+        (Ok(id), _) => store.root().join(Part::Sandboxes.name()).join(id.to_string()),
+        (_, Ok(name)) => store.root().join(Part::Names.name()).join(name.as_str()),
+        _ => return Err(missing()),
+    };
+    match std::fs::canonicalize(&link) {
+        Ok(dir) if is_alive(&dir)? => Ok(Found::Alive(dir)),
+        Ok(dir) if dir.join(FILE).exists() => Ok(Found::Dead(dir)),
+        _ if store.root().join(Part::Ended.name()).join(word).exists() => Ok(Found::Gone),
+        _ => Err(missing()),
+    }
+}
+
+/// All sessions, the oldest first.
+pub fn sessions(home: &Path) -> Result<Vec<(SessionRecord, SessionState)>, Error> {
+    if !home.exists() {
+        return Ok(Vec::new());
+    }
+    let dir = Store::open(home)?.dir(Part::Sandboxes)?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&dir).map_err(at(&dir))?.flatten() {
+        // One without a record is a run's, or not yet born.
+        let Ok(record) = SessionRecord::read(&entry.path()) else { continue };
+        let alive = is_alive(&entry.path())?;
+        found.push((record, if alive { SessionState::Running } else { SessionState::Dead }));
+    }
+    found.sort_by_key(|(record, _)| record.created);
+    Ok(found)
+}
+
+/// Removes what a dead session left.
+pub(crate) fn remove_dead(store: &Store, dir: &Path) -> Result<(), Error> {
+    let Some(_mine) = Lock::try_take(&dir.join("lock"))? else { return Ok(()) };
+    if let Ok(record) = SessionRecord::read(dir) {
+        mark_ended(store, &record)?;
+        drop_name(store, &record)?;
+    }
+    Ok(std::fs::remove_dir_all(dir).map_err(at(dir))?)
+}

@@ -1,0 +1,52 @@
+//! The socket of a session: who may speak with its owner.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::net::{UnixListener, UnixStream};
+
+const NAME: &str = "socket";
+
+/// Opens the socket of the session in `dir`; only this user may connect.
+pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
+    let reach = Reach::of(dir)?;
+    let listener = UnixListener::bind(&reach.path)?;
+    std::fs::set_permissions(dir.join(NAME), std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Connects to the owner of the session in `dir`.
+pub(super) async fn connect(dir: &Path) -> io::Result<UnixStream> {
+    let reach = Reach::of(dir)?;
+    UnixStream::connect(&reach.path).await
+}
+
+/// Whether the other end is this user, or root.
+pub(super) fn is_ours(connection: &UnixStream) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    connection.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)
+}
+
+/// A path to the socket that is short enough for an address, however long the
+/// directory's own is.
+struct Reach {
+    path: PathBuf,
+    _dir: Option<std::fs::File>,
+}
+
+impl Reach {
+    #[cfg(target_os = "linux")]
+    fn of(dir: &Path) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let dir = std::fs::File::open(dir)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{NAME}", dir.as_raw_fd()));
+        Ok(Self { path, _dir: Some(dir) })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+    fn of(dir: &Path) -> io::Result<Self> {
+        Ok(Self { path: dir.join(NAME), _dir: None })
+    }
+}

@@ -1,0 +1,90 @@
+//! Starting a session: a process that outlives us is told what to own, and
+//! says in one line how that went.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use lampyr_store::{Part, Store};
+use lampyr_types::SandboxId;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+
+use crate::template::{Shape, Template};
+use crate::{Error, Host, SessionRequest};
+
+use super::record::is_alive;
+
+/// No reply is longer than this, in bytes.
+const MAX_REPLY: u64 = 64 * 1024;
+
+/// What the owner of a session says once: its whole standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerReply {
+    /// The session is there.
+    Ready(SandboxId),
+    /// It could not be started.
+    Failed {
+        /// The kind's word.
+        kind: String,
+        /// One sentence.
+        message: String,
+        /// A next step, where there is one.
+        hint: Option<String>,
+    },
+}
+
+impl From<Result<SandboxId, Error>> for OwnerReply {
+    fn from(started: Result<SandboxId, Error>) -> Self {
+        match started.map_err(|e| e.to_failure()) {
+            Ok(sid) => Self::Ready(sid),
+            Err(lampyr_proto::Failure { kind, message, hint }) => {
+                Self::Failed { kind, message, hint }
+            }
+        }
+    }
+}
+
+/// Starts a session. `owner` is the program that will own it: it reads the
+/// request from its standard input, calls [`super::own_session`] and writes an
+/// [`OwnerReply`].
+///
+/// What takes long the first time is done here, where there is somebody to
+/// see it. Whoever gives up waiting leaves no session behind.
+pub async fn start_session(
+    host: &Host,
+    request: &SessionRequest,
+    owner: std::process::Command,
+) -> Result<SandboxId, Error> {
+    check_name(&host.store, request)?;
+    let shape = Shape { spec: request.spec(), disk: request.disk() };
+    Template::get(host, &request.image, shape).await?;
+    let mut owner = Command::from(owner);
+    owner.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut owner = owner.spawn().map_err(Error::Owner)?;
+    let (stdin, stdout) = (owner.stdin.take(), owner.stdout.take());
+    let told = serde_json::to_vec(request).map_err(std::io::Error::other);
+    if let Some(mut stdin) = stdin {
+        stdin.write_all(&told.map_err(Error::Owner)?).await.map_err(Error::Owner)?;
+    }
+    let mut line = String::new();
+    if let Some(stdout) = stdout {
+        let read = BufReader::new(stdout.take(MAX_REPLY)).read_line(&mut line).await;
+        read.map_err(Error::Owner)?;
+    }
+    match serde_json::from_str(&line) {
+        Ok(OwnerReply::Ready(sid)) => Ok(sid),
+        Ok(OwnerReply::Failed { kind, message, hint }) => {
+            Err(lampyr_proto::Failure { kind, message, hint }.into())
+        }
+        Err(_) => Err(Error::Owner(std::io::Error::other("it ended without a word"))),
+    }
+}
+
+/// A name that is taken is said at once; the owner looks again when it takes it.
+fn check_name(store: &Store, request: &SessionRequest) -> Result<(), Error> {
+    let Some(name) = &request.name else { return Ok(()) };
+    let link = store.root().join(Part::Names.name()).join(Path::new(name.as_str()));
+    if is_alive(&link)? { Err(Error::NameTaken(name.clone())) } else { Ok(()) }
+}

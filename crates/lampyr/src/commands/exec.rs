@@ -1,0 +1,130 @@
+//! `lampyr exec`.
+
+use std::io;
+use std::time::Instant;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::args::ExecArgs;
+use crate::core_api::{Control, Error, ExecRequest, Outcome, Output, RunError, SessionClient};
+use crate::failure::Failure;
+use crate::printer::Printer;
+use crate::report;
+use crate::settings::{ExecAction, ExecSettings, Format, Layers};
+use crate::terminal::RawMode;
+
+/// Runs a command in a session; the exit status is the command's.
+pub(super) fn exec(args: &ExecArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let ExecSettings { sid, action, report } = ExecSettings::resolve(args, layers)?;
+    let format = layers.format(false)?;
+    let home = layers.home();
+    super::block_on(async {
+        if let ExecAction::Detach(request, key) = action {
+            let client = SessionClient::connect(home, &sid).await?;
+            let job = client.start(&request, key.as_deref()).await?;
+            return detached(&client, &job, format, printer);
+        }
+        let mut report = report::new(&report, printer);
+        let begun = Instant::now();
+        let result = match SessionClient::connect(home, &sid).await {
+            Ok(client) => perform(&client, action, report.as_mut()).await?,
+            Err(e) => Err(RunError { duration: begun.elapsed(), ..e.into() }),
+        };
+        super::finish(report, result)
+    })?
+}
+
+/// Prints the job's name.
+fn detached(
+    client: &SessionClient,
+    job: &str,
+    format: Format,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    match format {
+        Format::Json => {
+            printer.json(&json!({"job": job, "sid": client.record()?.sid.to_string()}))?;
+        }
+        Format::Text => printer.data(format!("{job}\n").as_bytes())?,
+    }
+    Ok(0)
+}
+
+type Ran = Result<Outcome, RunError>;
+
+async fn perform(
+    client: &SessionClient,
+    action: ExecAction,
+    output: &mut dyn Output,
+) -> Result<Ran, Failure> {
+    match action {
+        ExecAction::Run(request) => Ok(client.exec(&request, output, signals()?).await),
+        ExecAction::Once(request, key) => once(client, &request, &key, output).await,
+        ExecAction::Attach(job) => Ok(client.attach(&job, output, signals()?).await),
+        ExecAction::Wait(job) => {
+            let (_nobody, nothing) = mpsc::channel(1);
+            Ok(client.attach(&job, output, nothing).await)
+        }
+        ExecAction::Terminal(request) => terminal(client, request, output).await,
+        ExecAction::Detach(..) => Err(Failure::from(Error::Disconnected)),
+    }
+}
+
+async fn once(
+    client: &SessionClient,
+    request: &ExecRequest,
+    key: &str,
+    output: &mut dyn Output,
+) -> Result<Ran, Failure> {
+    let begun = Instant::now();
+    match client.start(request, Some(key)).await {
+        Ok(job) => Ok(client.attach(&job, output, signals()?).await),
+        Err(e) => Ok(Err(RunError { duration: begun.elapsed(), ..e.into() })),
+    }
+}
+
+/// Runs a command on a terminal that is the image of ours.
+async fn terminal(
+    client: &SessionClient,
+    mut request: ExecRequest,
+    output: &mut dyn Output,
+) -> Result<Ran, Failure> {
+    let failed = |source| Failure::System { what: "use the terminal", source };
+    let raw = RawMode::enter().map_err(failed)?;
+    request.terminal = raw.window();
+    if let Ok(term) = std::env::var("TERM") {
+        request.env.push(("TERM".to_owned(), term));
+    }
+    let controls = raw.controls().map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let ran = tokio::select! {
+        ran = client.exec(&request, output, controls) => ran,
+        _ = hangup.recv() => Err(Error::Disconnected.into()),
+        _ = term.recv() => Err(Error::Disconnected.into()),
+    };
+    drop(raw);
+    Ok(ran)
+}
+
+/// `SIGINT` and `SIGTERM`, for the command.
+fn signals() -> Result<mpsc::Receiver<Control>, Failure> {
+    let failed = |source: io::Error| Failure::System { what: "listen for signals", source };
+    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let (to, controls) = mpsc::channel(16);
+    tokio::spawn(async move {
+        loop {
+            let number = tokio::select! {
+                _ = int.recv() => libc::SIGINT,
+                _ = term.recv() => libc::SIGTERM,
+            };
+            if to.send(Control::Signal(number)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(controls)
+}

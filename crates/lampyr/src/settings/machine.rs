@@ -1,0 +1,79 @@
+//! What a VM is made of, checked against what the host has.
+
+use lampyr_types::{Name, Size};
+
+use crate::args::MachineArgs;
+use crate::bad_input::{BadInput, BadValue, Origin};
+use crate::env_vars;
+
+use super::{Layers, Picked, parse, shown};
+
+/// The least memory a VM lives with.
+const LEAST_MEMORY: Size = Size::mib(128);
+/// Memory comes in pages of this many bytes.
+const MEMORY_STEP: u64 = 2 << 20;
+/// The smallest disk.
+const LEAST_DISK: Size = Size::mib(1024);
+
+/// A VM to be.
+pub(super) struct Machine {
+    pub(super) image: Name,
+    pub(super) cpus: u32,
+    pub(super) memory: Size,
+    pub(super) disk_size: Size,
+}
+
+impl Machine {
+    /// Resolves and checks everything; touches nothing.
+    pub(super) fn resolve(args: &MachineArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
+        Ok(Self {
+            image: layers.pick(args.image.as_deref(), &env_vars::IMAGE, parse::<Name>)?.value,
+            cpus: cpus(args, layers)?,
+            memory: memory(args, layers)?,
+            disk_size: disk_size(args, layers)?,
+        })
+    }
+}
+
+/// The processors: an explicit number is refused where the default yields.
+fn cpus(args: &MachineArgs, layers: &Layers<'_>) -> Result<u32, BadInput> {
+    let host = layers.world().cpus;
+    let Picked { value, origin, variable } =
+        layers.pick(args.cpus.as_deref(), &env_vars::CPUS, number)?;
+    if origin == Origin::Default {
+        return Ok(value.min(host));
+    }
+    let judged = Picked { value, origin, variable }.then(|asked| match asked {
+        0 => Err(BadValue::TooSmall { asked: "0".to_owned(), least: "1".to_owned() }),
+        _ if asked > host => Err(BadValue::TooManyCpus { asked, host }),
+        _ => Ok(asked),
+    });
+    judged.map(|picked| picked.value)
+}
+
+/// The memory, rounded up to whole pages.
+fn memory(args: &MachineArgs, layers: &Layers<'_>) -> Result<Size, BadInput> {
+    let host = layers.world().memory;
+    let judge = |asked: Size| match asked {
+        _ if asked < LEAST_MEMORY => Err(BadValue::small_size(asked, LEAST_MEMORY)),
+        _ if asked.as_bytes() > host => {
+            Err(BadValue::TooMuchMemory { asked, host: Size::mib(host >> 20) })
+        }
+        _ => Ok(Size::bytes(asked.as_bytes().next_multiple_of(MEMORY_STEP))),
+    };
+    let picked = layers.pick(args.memory.as_deref(), &env_vars::MEMORY, parse)?;
+    picked.then(judge).map(|picked| picked.value)
+}
+
+fn disk_size(args: &MachineArgs, layers: &Layers<'_>) -> Result<Size, BadInput> {
+    let judge = |asked: Size| match asked {
+        _ if asked < LEAST_DISK => Err(BadValue::small_size(asked, LEAST_DISK)),
+        _ => Ok(asked),
+    };
+    let picked = layers.pick(args.disk_size.as_deref(), &env_vars::DISK_SIZE, parse)?;
+    picked.then(judge).map(|picked| picked.value)
+}
+
+fn number(text: &str) -> Result<u32, BadValue> {
+    text.parse().map_err(|_| BadValue::Number(shown(text)))
+}

@@ -1,0 +1,69 @@
+//! What must hold for whatever bytes a guest sends.
+//!
+//! Each target is a function that takes any bytes and panics where a property
+//! does not hold. `cargo xtask fuzz` builds the programs in `bin` with
+//! libFuzzer, which looks for such bytes. Built in any other way the same
+//! programs replay the files that they are given. `cargo test` tries the
+//! seeds.
+
+mod archives;
+mod compose;
+mod memory;
+mod pieces;
+mod room;
+pub mod seeds;
+mod wire;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+pub use archives::{archive, entries};
+#[cfg(fuzzing)]
+pub use libfuzzer_sys;
+pub use wire::{frames, greeting, messages};
+
+/// A property: panics where it does not hold for the bytes.
+pub type Property = fn(&[u8]);
+
+/// The property that a target checks.
+pub fn property(target: &str) -> Option<Property> {
+    match target {
+        "frames" => Some(frames),
+        "messages" => Some(messages),
+        "greeting" => Some(greeting),
+        "archive" => Some(archive),
+        "entries" => Some(entries),
+        _ => None,
+    }
+}
+
+/// Tries a property on each file named on the command line. Says nothing: a
+/// property that does not hold panics.
+pub fn replay(property: Property) -> ExitCode {
+    std::env::args_os().skip(1).for_each(|path| property(&read(Path::new(&path))));
+    ExitCode::SUCCESS
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Makes a program of a property: for libFuzzer, or to replay files.
+#[cfg(fuzzing)]
+#[macro_export]
+macro_rules! program {
+    ($property:path) => {
+        $crate::libfuzzer_sys::fuzz_target!(|bytes: &[u8]| $property(bytes));
+    };
+}
+
+/// Makes a program of a property: for libFuzzer, or to replay files.
+#[cfg(not(fuzzing))]
+#[macro_export]
+macro_rules! program {
+    ($property:path) => {
+        fn main() -> std::process::ExitCode {
+            $crate::replay($property)
+        }
+    };
+}

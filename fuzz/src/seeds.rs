@@ -1,0 +1,132 @@
+//! Where the fuzzer begins: one small input for each thing that can be said.
+//!
+//! They are made here, with the protocol's own code, so that they never lag
+//! behind it. `cargo run -p lampyr-fuzz --bin seeds` writes them.
+
+use std::path::{Path, PathBuf};
+
+use lampyr_proto::{
+    Control, Event, Exec, Exited, Greeting, Hello, Job, Kind, Lane, Request, Resumed, Welcome,
+    Window, encode, encode_message,
+};
+
+use crate::compose::compose;
+
+/// An input in `seeds/<target>/<name>`.
+pub struct Seed {
+    /// The target that it is for.
+    pub target: &'static str,
+    /// What it is.
+    pub name: &'static str,
+    /// The input.
+    pub bytes: Vec<u8>,
+}
+
+impl Seed {
+    /// Where it lies in the repository.
+    pub fn path(&self) -> PathBuf {
+        let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        crate_root.join("seeds").join(self.target).join(self.name)
+    }
+}
+
+/// All seeds of all targets.
+pub fn all() -> Vec<Seed> {
+    let of = |target, inputs: Vec<(&'static str, Vec<u8>)>| {
+        inputs.into_iter().map(move |(name, bytes)| Seed { target, name, bytes })
+    };
+    let mut seeds: Vec<Seed> = of("frames", frames()).collect();
+    seeds.extend(of("messages", messages()));
+    seeds.extend(of("greeting", greetings()));
+    seeds.extend(of("archive", archives()));
+    seeds.extend(of("entries", entries()));
+    seeds
+}
+
+fn frames() -> Vec<(&'static str, Vec<u8>)> {
+    let mut host = Vec::new();
+    encode(&mut host, 1, Kind::Open, Lane::Stdin, &encode_message(&request()));
+    encode(&mut host, 1, Kind::Data, Lane::Stdin, b"input");
+    encode(&mut host, 1, Kind::End, Lane::Stdin, b"");
+    encode(&mut host, 1, Kind::Credit, Lane::Stdout, &65_536_u32.to_le_bytes());
+    encode(&mut host, 1, Kind::Message, Lane::Stdin, &encode_message(&Control::Signal(15)));
+    encode(&mut host, 1, Kind::Close, Lane::Stdin, b"");
+    let mut guest = Vec::new();
+    encode(&mut guest, 1, Kind::Data, Lane::Stderr, b"output");
+    encode(&mut guest, 1, Kind::End, Lane::Stderr, b"");
+    encode(&mut guest, 1, Kind::Message, Lane::Stdin, &encode_message(&exited()));
+    encode(&mut guest, 1, Kind::Close, Lane::Stdin, b"");
+    let giant = [&[1, 0, 0, 0], u32::MAX.to_le_bytes().as_slice(), &[3, 1, 0, 0]].concat();
+    vec![("host", host), ("guest", guest), ("giant", giant)]
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    let resumed = Resumed {
+        entropy: vec![7; 8],
+        clock_ns: 1,
+        hostname: "guest".into(),
+        machine_id: "0".repeat(32),
+    };
+    let welcome = Event::Welcome(Welcome { generation: 1, kernel: "6.12".into() });
+    let argv = Request::Exec(Box::new(Exec::new(Job::Argv(vec!["ls".into(), "-l".into()]))));
+    vec![
+        ("hello", encode_message(&Request::Hello(Hello { generation: 1 }))),
+        ("resumed", encode_message(&Request::Resumed(resumed))),
+        ("shell", encode_message(&request())),
+        ("argv", encode_message(&argv)),
+        ("quiesce", encode_message(&Request::Quiesce)),
+        ("welcome", encode_message(&welcome)),
+        ("failed", encode_message(&Event::Failed("no such program".into()))),
+        ("exited", encode_message(&exited())),
+        ("signal", encode_message(&Control::Signal(9))),
+        ("resize", encode_message(&Control::Resize(Window { rows: 24, columns: 80 }))),
+    ]
+}
+
+fn request() -> Request {
+    let mut exec = Exec::new(Job::Shell("uname -a".into()));
+    exec.env = vec![("A".into(), "b".into())];
+    exec.workdir = Some("/tmp".into());
+    Request::Exec(Box::new(exec))
+}
+
+fn exited() -> Event {
+    Event::Exited(Exited { code: Some(3), wall_us: 70_000, ..Exited::default() })
+}
+
+fn greetings() -> Vec<(&'static str, Vec<u8>)> {
+    let [wanted, passed_over] = [2, 1].map(|first| Greeting([first; 16]).to_bytes());
+    vec![
+        ("behind-noise", [b"boot\r\n", wanted.as_slice(), b"rest"].concat()),
+        ("second", [passed_over, wanted].concat()),
+        ("cut-off", [&wanted[..20], &wanted].concat()),
+    ]
+}
+
+/// What is honest and what is not, as the text that [`compose`] reads.
+fn entries() -> Vec<(&'static str, Vec<u8>)> {
+    let all = [
+        ("tree", "d ./\nd a/\nf a/f text\nl a/l f\n"),
+        ("record", "d ./\nx path long\nx mtime -12.5\nf short text\n"),
+        ("holes", "x GNU.sparse.realsize 9\nm f 1,4,2, xy\n"),
+        ("through-link", "d ./\nl l @\nf l/f evil\n"),
+        ("replaced-link", "d ./\nl f @/f\nf f evil\n"),
+        ("upwards", "d ./\nf ../canary/f evil\n"),
+        ("absolute", "d ./\nx path @/f\nf f evil\n"),
+        ("hard-link", "d ./\n1 h @/f\n"),
+    ];
+    all.map(|(name, text)| (name, text.as_bytes().to_vec())).to_vec()
+}
+
+/// The same as bytes, as far as they hold no path of this machine, without
+/// the zeros at their end, which the target adds.
+fn archives() -> Vec<(&'static str, Vec<u8>)> {
+    let plain = entries().into_iter().filter(|(_, text)| !text.contains(&b'@'));
+    plain.map(|(name, text)| (name, trimmed(compose(&text)))).collect()
+}
+
+fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(end);
+    bytes
+}
