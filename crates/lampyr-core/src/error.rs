@@ -78,6 +78,14 @@ pub enum Error {
         /// A next step, where there is one.
         hint: Option<String>,
     },
+    /// A port could not be taken.
+    #[error("cannot listen on 127.0.0.1:{port}: {source}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A local path could not be used.
     #[error("cannot use {path}: {source}")]
     Path {
@@ -137,6 +145,7 @@ impl Error {
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
             Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),
             Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
+            Self::Port { .. } => Some("forward another port, as in --forward 8081:80".into()),
             Self::Told { hint, .. } => hint.clone(),
             Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),
             _ => None,

@@ -189,14 +189,15 @@ fn deliver(output: &mut dyn Output, lane: Lane, bytes: &[u8]) -> Result<(), Erro
 async fn feed(input: Input, source: Source<'_>) -> Result<(), Error> {
     match source {
         Source::Empty => {}
-        Source::Ours => forward(tokio::io::stdin(), &input).await?,
+        Source::Ours => pour(tokio::io::stdin(), &input).await?,
         Source::Tree(path) => feed_tree(path, &input).await?,
     }
     let _ = input.end().await;
     Ok(())
 }
 
-async fn forward(mut from: impl AsyncReadExt + Unpin, to: &Input) -> Result<(), Error> {
+/// Pours all that comes from `from` into an input, at the input's pace.
+pub(crate) async fn pour(mut from: impl AsyncReadExt + Unpin, to: &Input) -> Result<(), Error> {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n) = from.read(&mut buffer).await {
         if n == 0 || to.send(&buffer[..n]).await.is_err() {
@@ -212,7 +213,7 @@ async fn feed_tree(path: &Path, input: &Input) -> Result<(), Error> {
     let sink = std::fs::File::from(sink.into_blocking_fd().map_err(at)?);
     let tree = path.to_owned();
     let packing = tokio::task::spawn_blocking(move || lampyr_tree::pack(&tree, sink));
-    forward(from, input).await?;
+    pour(from, input).await?;
     match packing.await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(Error::Copy { what: path.display().to_string(), why: e.to_string() }),

@@ -12,6 +12,7 @@ mod error;
 mod exec;
 mod files;
 mod fingerprint;
+mod forward;
 mod host;
 mod measure;
 mod memory;
@@ -32,6 +33,7 @@ use lampyr_types::{Name, Size, Span};
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
+pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
 pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
 pub use run::run;
@@ -93,6 +95,8 @@ pub struct RunRequest {
     pub copy_out: Vec<CopyOut>,
     /// Whether the command reads our standard input.
     pub stdin: bool,
+    /// Ports that lead into the VM for as long as the command runs.
+    pub forwards: Vec<Forward>,
 }
 
 /// Which of a command's outputs.

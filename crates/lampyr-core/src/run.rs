@@ -7,6 +7,7 @@ use lampyr_proto::Exec;
 use lampyr_types::Span;
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
+use crate::forward::Forwards;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files};
@@ -25,8 +26,10 @@ pub async fn run(
 ) -> Result<Outcome, RunError> {
     let start = Instant::now();
     // Boxed: baking a template is a large future, and seldom needed.
+    let forwards = Forwards::bind(&request.forwards).await.map_err(|e| not_started(e, start))?;
     let mut sandbox =
         Box::pin(sandbox(host, request, trace)).await.map_err(|e| not_started(e, start))?;
+    let _forwarding = forwards.serve(&sandbox.channel(), || ());
     let outcome = Box::pin(work(&mut sandbox, request, output, trace, start)).await;
     sandbox.end().await;
     trace.done("ended");

@@ -9,6 +9,7 @@ mod relay;
 mod socket;
 mod start;
 
+use crate::Forward;
 use lampyr_engine::MachineSpec;
 use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub struct SessionRequest {
     pub env: Vec<(String, String)>,
     /// After so many milliseconds in which nobody wants anything it ends.
     pub ttl_ms: Option<u64>,
+    /// Ports that lead into it.
+    pub forwards: Vec<Forward>,
 }
 
 impl SessionRequest {

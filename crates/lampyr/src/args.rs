@@ -84,6 +84,9 @@ pub(crate) struct MachineArgs {
     /// The image to start from [default: default]
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
+    /// Let a port of 127.0.0.1 here lead to a port of the VM
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub(crate) forward: Vec<String>,
     /// Memory of the VM [default: 1GB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,

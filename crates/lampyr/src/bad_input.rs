@@ -50,6 +50,9 @@ pub(crate) enum BadInput {
     /// A copy that is not between here and a session.
     #[error("exactly one side of a copy must be SESSION:/path")]
     CopySides,
+    /// Not two ports.
+    #[error("invalid --forward '{0}': it is not HOST:GUEST, two ports from 1 to 65535")]
+    Forward(String),
     /// Nothing that a session could be called.
     #[error("'{0}' is not the id or the name of a session")]
     Session(String),
@@ -245,6 +248,7 @@ impl BadInput {
             Self::NotFound { .. } => "it must be a file or directory on this host",
             Self::Unreadable { .. } => "check who owns the file and what its permissions are",
             Self::NoTerminal => "without --pty, input that is piped in reaches the command",
+            Self::Forward(_) => "for example: --forward 8080:80",
             Self::OneOrAll => "for example: lampyr session stop builder",
             Self::CopySides => "for example: lampyr cp ./src builder:/src",
             Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::Finished;
 
-/// The errors there are for `run`.
-const ERRORS: [&str; 3] = ["timeout", "vm_crashed", "connection_failed"];
+/// The errors there are; the last for `exec` only.
+const ERRORS: [&str; 4] = ["timeout", "vm_crashed", "connection_failed", "session_disconnected"];
 
 /// What `lampyr run` printed, checked against all that holds for every envelope.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::channel::{Answer, Channel, Served, accept};
+use crate::forward::Forwards;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest, Trace, memory};
@@ -63,19 +64,29 @@ pub async fn own_session(
     ready: impl FnOnce(Result<SandboxId, Error>) -> bool,
 ) {
     match Box::pin(start(host, request)).await {
-        Ok((sandbox, listener, session, record)) => {
+        Ok(Started { sandbox, listener, forwards, session, record }) => {
             if !ready(Ok(record.sid)) {
                 session.live(Happening::Stop(Duration::ZERO));
             }
+            let busy = session.clone();
+            let _forwarding = forwards.serve(session.channel(), move || busy.busy());
             serve(host, sandbox, listener, &session, &record).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
 }
 
-type Started = (Sandbox, UnixListener, Arc<Session>, SessionRecord);
+/// All that a session that has started consists of.
+struct Started {
+    sandbox: Sandbox,
+    listener: UnixListener,
+    forwards: Forwards,
+    session: Arc<Session>,
+    record: SessionRecord,
+}
 
 async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> {
+    let forwards = Forwards::bind(&request.forwards).await?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     let template = Template::get(host, &request.image, shape).await?;
     let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
@@ -90,7 +101,7 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let record = SessionRecord::new(sandbox.id(), name, image, spec);
     record.publish(&host.store, &dir)?;
     let session = Arc::new(Session::new(&sandbox, request, Jobs::new(jobs)));
-    Ok((sandbox, listener, session, record))
+    Ok(Started { sandbox, listener, forwards, session, record })
 }
 
 /// Serves until the session is over, and removes it.

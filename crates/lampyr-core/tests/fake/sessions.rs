@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use lampyr_core::{
-    Command, Control, CopyIn, CopyOut, Error, ExecRequest, RunError, SessionClient, SessionRequest,
-    SessionState, Stopped, own_session, sessions, stop_session,
+    Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, RunError, SessionClient,
+    SessionRequest, SessionState, Stopped, own_session, sessions, stop_session,
 };
 use lampyr_types::{ErrorKind, SandboxId, Span};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,7 @@ fn plain() -> SessionRequest {
         disk_size: 1 << 30,
         env: Vec::new(),
         ttl_ms: None,
+        forwards: Vec::new(),
     }
 }
 
@@ -353,6 +354,46 @@ async fn files_go_both_ways() {
     in_time(client.copy_out(&copy)).await.unwrap();
     assert_eq!(std::fs::read_to_string(format!("{back}/file")).unwrap(), "content");
     end(&world, owned).await;
+}
+
+#[tokio::test]
+async fn a_forwarded_port_leads_into_the_session_until_it_ends() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::new().await;
+    // On the fake engine the guest's loopback is this host's.
+    let inside = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let guest = inside.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut peer, _)) = inside.accept().await {
+            tokio::spawn(async move {
+                let mut heard = Vec::new();
+                peer.read_to_end(&mut heard).await.unwrap();
+                heard.reverse();
+                peer.write_all(&heard).await.unwrap();
+            });
+        }
+    });
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = free.local_addr().unwrap().port();
+    let request = || SessionRequest { forwards: vec![Forward { host, guest }], ..plain() };
+    let taken = start(&world, request()).await.err().unwrap();
+    assert!(matches!(taken, Error::Port { port, .. } if port == host), "{taken}");
+    assert_eq!(world.sandboxes(), 0);
+    drop(free);
+
+    let owned = start(&world, request()).await.unwrap();
+    for _ in 0..20 {
+        let mut peer = tokio::net::TcpStream::connect(("127.0.0.1", host)).await.unwrap();
+        let sent: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        peer.write_all(&sent).await.unwrap();
+        peer.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        in_time(peer.read_to_end(&mut heard)).await.unwrap();
+        heard.reverse();
+        assert!(heard == sent, "{} bytes came back", heard.len());
+    }
+    end(&world, owned).await;
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", host)).await.is_err());
 }
 
 #[tokio::test]

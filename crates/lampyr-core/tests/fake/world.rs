@@ -191,6 +191,7 @@ fn request(command: Command) -> RunRequest {
         copy_in: Vec::new(),
         copy_out: Vec::new(),
         stdin: false,
+        forwards: Vec::new(),
     }
 }
 

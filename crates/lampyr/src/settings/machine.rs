@@ -4,6 +4,7 @@ use lampyr_types::{Name, Size};
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
+use crate::core_api::Forward;
 use crate::env_vars;
 
 use super::{Layers, Picked, parse, shown};
@@ -21,6 +22,7 @@ pub(super) struct Machine {
     pub(super) cpus: u32,
     pub(super) memory: Size,
     pub(super) disk_size: Size,
+    pub(super) forwards: Vec<Forward>,
 }
 
 impl Machine {
@@ -31,6 +33,7 @@ impl Machine {
             cpus: cpus(args, layers)?,
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,
+            forwards: args.forward.iter().map(|given| forward(given)).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -76,4 +79,12 @@ fn disk_size(args: &MachineArgs, layers: &Layers<'_>) -> Result<Size, BadInput> 
 
 fn number(text: &str) -> Result<u32, BadValue> {
     text.parse().map_err(|_| BadValue::Number(shown(text)))
+}
+
+/// Reads `HOST:GUEST`.
+fn forward(given: &str) -> Result<Forward, BadInput> {
+    let bad = || BadInput::Forward(shown(given));
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(bad);
+    let (host, guest) = given.split_once(':').ok_or_else(bad)?;
+    Ok(Forward { host: port(host)?, guest: port(guest)? })
 }

@@ -48,6 +48,7 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
         cpus: machine.cpus,
         memory: machine.memory,
         disk_size: machine.disk_size,
+        forwards: machine.forwards,
         timeout: timeout(args.timeout.as_deref(), layers)?,
         env: variables(&args.env)?,
         workdir: workdir.transpose()?,

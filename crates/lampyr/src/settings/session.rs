@@ -39,6 +39,7 @@ impl StartSettings {
             memory: machine.memory.as_bytes(),
             disk_size: machine.disk_size.as_bytes(),
             env: variables(&args.env)?,
+            forwards: machine.forwards,
             ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
         };
         Ok(Self { request, host: layers.host()? })
