@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cgroup::Cgroups;
 
 /// How long the host's devices may take to appear.
 const DEVICE_WAIT: Duration = Duration::from_secs(20);
+/// How many files the agent may have open.
+const MAX_FILES: u64 = 1 << 18;
 const ROOT_DISK: &str = "/dev/vda";
 const NEW_ROOT: &str = "/new";
 
@@ -27,6 +30,7 @@ pub(crate) struct Guest {
 /// Brings the guest up. On an error there is nothing to serve, so the caller
 /// ends, and the kernel ends the machine with it.
 pub(crate) fn boot() -> io::Result<Guest> {
+    raise_limits()?;
     mount_early()?;
     load_modules()?;
     let port = open_port()?;
@@ -35,6 +39,12 @@ pub(crate) fn boot() -> io::Result<Guest> {
         finish_userland()?;
     }
     Ok(Guest { port, cgroups: Cgroups::prepare() })
+}
+
+/// A thousand commands at once have three thousand pipes.
+fn raise_limits() -> io::Result<()> {
+    let files = Rlimit { current: Some(MAX_FILES), maximum: Some(MAX_FILES) };
+    Ok(setrlimit(Resource::Nofile, files)?)
 }
 
 fn mount_at(kind: &str, target: &str, options: &std::ffi::CStr) -> io::Result<()> {

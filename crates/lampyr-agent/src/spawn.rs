@@ -9,6 +9,7 @@ use std::path::Path;
 
 use lampyr_proto::{Exec, Job, Request, decode_message};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cgroup::Cgroup;
 use crate::dial::dial;
@@ -118,6 +119,9 @@ fn set_up(orders: &OwnedFd, [stdin, stdout, stderr]: [BorrowedFd<'_>; 3]) -> io:
     // SAFETY: nothing in the child uses any of these descriptors.
     unsafe { libc::close_range(ORDERS + 1, libc::c_uint::MAX, 0) };
     rustix::process::setsid()?;
+    // What programs find elsewhere: some close all that they could have open.
+    let files = Rlimit { current: Some(1024), maximum: Some(1 << 18) };
+    let _ = setrlimit(Resource::Nofile, files);
     // SAFETY: the default action is always valid; an empty set is a valid
     // signal mask, and the old one is not asked for.
     unsafe {

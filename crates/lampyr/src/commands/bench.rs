@@ -1,8 +1,10 @@
 //! `lampyr bench`: the published table of speeds, measured here and now.
 
 mod process;
+mod session;
 mod table;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -35,7 +37,7 @@ pub(super) fn bench(
     let engine = parts.engines.describe().map_err(Error::from)?;
     let table = super::block_on(async {
         let host = Host::open(&parts).await?;
-        let rows = measure(&host, &settings.request, args.n as usize).await?;
+        let rows = measure(&host, layers.home(), &settings.request, args.n as usize).await?;
         Ok::<_, Failure>(Table::new(host.accel().word(), &engine, &settings.request, rows))
     })??;
     match format {
@@ -53,10 +55,16 @@ fn usual_run(layers: &Layers<'_>) -> Result<RunSettings, Failure> {
     }
 }
 
-async fn measure(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, Failure> {
+async fn measure(
+    host: &Host,
+    home: &Path,
+    request: &RunRequest,
+    n: usize,
+) -> Result<Vec<Row>, Failure> {
     let mut rows = launches(host, request, n).await?;
     rows.extend(commands(host, request, 10 * n).await?);
     rows.push(processes(n)?);
+    rows.extend(session::rows(host, home, request, 10 * n).await?);
     rows.extend(idle(host, request).await?);
     rows.extend(cold(host, request, (n / 4).max(2)).await?);
     Ok(rows)

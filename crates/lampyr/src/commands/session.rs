@@ -58,7 +58,7 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
 }
 
 /// This very program, to own a session.
-fn owner(home: &Path) -> Result<std::process::Command, Failure> {
+pub(super) fn owner(home: &Path) -> Result<std::process::Command, Failure> {
     let failed = |source| Failure::System { what: "find this program", source };
     let mut owner = std::process::Command::new(std::env::current_exe().map_err(failed)?);
     owner.arg("session-owner").env("LAMPYR_HOME", home).stderr(Stdio::null());

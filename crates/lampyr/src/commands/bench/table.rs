@@ -13,6 +13,7 @@ pub(super) enum Unit {
     Milliseconds,
     Mb,
     Percent,
+    MbPerSecond,
 }
 
 impl Unit {
@@ -21,6 +22,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Mb => "MB",
             Self::Percent => "%",
+            Self::MbPerSecond => "MB/s",
         }
     }
 }
