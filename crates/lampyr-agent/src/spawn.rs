@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use lampyr_proto::{Exec, Job, Request, decode_message};
+use lampyr_proto::{Exec, Job, Request, WINDOW, decode_message};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -54,6 +54,11 @@ impl Parked {
         let (stderr, err_write) = pipe_with(PipeFlags::CLOEXEC)?;
         for ours in [&stdin, &stdout, &stderr] {
             rustix::io::ioctl_fionbio(ours, true)?;
+        }
+        for bulky in [&stdin, &stdout] {
+            // A window's worth: a full pipe is a change of process, and those
+            // are slow. A smaller one will do where this is refused.
+            let _ = rustix::pipe::fcntl_setpipe_size(bulky, WINDOW as usize);
         }
         match fork_into(group.as_ref().map(AsFd::as_fd))? {
             0 => live(&orders, [in_read.as_fd(), out_write.as_fd(), err_write.as_fd()]),
