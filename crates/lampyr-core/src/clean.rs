@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use lampyr_store::{Lock, Part, Store, at};
 
-use crate::Error;
+use crate::{Error, session};
 
 /// How long an output that was too long for its envelope is kept.
 const KEEP_OUTPUTS: Duration = Duration::from_hours(24);
+/// How long it is known that there was a session.
+const KEEP_ENDED: Duration = Duration::from_hours(30 * 24);
 
 /// What was removed, or would be.
 #[derive(Debug, Default)]
@@ -39,14 +41,18 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
     let mut cleaned = Cleaned::default();
     for (part, what) in [(Part::Sandboxes, "sandbox"), (Part::Tmp, "unfinished work")] {
         for path in entries(&store.dir(part)?)? {
-            sweep(&path, what, dry_run, &mut cleaned)?;
+            sweep(&store, &path, what, dry_run, &mut cleaned)?;
         }
     }
-    for path in entries(&store.dir(Part::Outputs)?)? {
-        let modified = path.metadata().and_then(|m| m.modified()).map_err(at(&path))?;
-        let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-        if age > KEEP_OUTPUTS {
-            remove(&path, "output", dry_run, &mut cleaned)?;
+    for (part, what, keep) in
+        [(Part::Outputs, "output", KEEP_OUTPUTS), (Part::Ended, "word of a session", KEEP_ENDED)]
+    {
+        for path in entries(&store.dir(part)?)? {
+            let modified = path.metadata().and_then(|m| m.modified()).map_err(at(&path))?;
+            let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+            if age > keep {
+                remove(&path, what, dry_run, &mut cleaned)?;
+            }
         }
     }
     Ok(cleaned)
@@ -58,13 +64,24 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Removes a directory if the lock inside it can be taken.
-fn sweep(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Result<(), Error> {
+fn sweep(
+    store: &Store,
+    path: &Path,
+    what: &str,
+    dry_run: bool,
+    cleaned: &mut Cleaned,
+) -> Result<(), Error> {
     let lock = path.join("lock");
     if being_born(path) {
         return Ok(());
     }
     match Lock::try_take(&lock) {
-        Ok(Some(_mine)) => remove(path, what, dry_run, cleaned),
+        Ok(Some(_mine)) => {
+            if !dry_run {
+                session::bury(store, path)?;
+            }
+            remove(path, what, dry_run, cleaned)
+        }
         Ok(None) => Ok(()),
         // It went away meanwhile.
         Err(_) if !path.exists() => Ok(()),

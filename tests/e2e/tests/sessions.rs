@@ -253,6 +253,7 @@ fn a_killed_machine_is_a_crash_and_a_dead_session() {
     assert!(session.sh("true").error("connection_failed").contains("dead"));
     own.assert_nothing_left();
     assert!(session.row().is_none());
+    assert_eq!(session.stop()["note"], "already stopped");
     // Its name is free again.
     drop(Session::start(&own, &["--name", "frail"]));
 }

@@ -17,7 +17,7 @@ use crate::{Error, Host, SessionRequest, Trace, memory};
 
 use super::job::{self, Jobs};
 use super::life::{Happening, Life, Phase, Why};
-use super::record::{SessionRecord, drop_name, mark_ended};
+use super::record::{SessionRecord, bury};
 use super::{relay, socket};
 
 /// How long those that wait for a last word may take to hear it.
@@ -70,7 +70,7 @@ pub async fn own_session(
             }
             let busy = session.clone();
             let _forwarding = forwards.serve(session.channel(), move || busy.busy());
-            serve(host, sandbox, listener, &session, &record).await;
+            serve(host, sandbox, listener, &session).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
@@ -105,21 +105,14 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
 }
 
 /// Serves until the session is over, and removes it.
-async fn serve(
-    host: &Host,
-    mut sandbox: Sandbox,
-    listener: UnixListener,
-    session: &Arc<Session>,
-    record: &SessionRecord,
-) {
+async fn serve(host: &Host, mut sandbox: Sandbox, listener: UnixListener, session: &Arc<Session>) {
     let why = session.serve(&mut sandbox, &listener).await;
     drop(listener);
     if why == Why::Crashed {
         // What is left tells `session list` that it died; `clean` removes it.
         sandbox.leave();
     } else {
-        let _ = mark_ended(&host.store, record);
-        let _ = drop_name(&host.store, record);
+        let _ = bury(&host.store, sandbox.dir());
         sandbox.end().await;
         session.fate.send_replace(Some(Fate::Removed));
     }

@@ -105,7 +105,7 @@ fn take_name(store: &Store, name: &Name, dir: &Path) -> Result<(), Error> {
 }
 
 /// Lets go of the name of a session that is about to be removed.
-pub(crate) fn drop_name(store: &Store, record: &SessionRecord) -> Result<(), Error> {
+fn drop_name(store: &Store, record: &SessionRecord) -> Result<(), Error> {
     let Some(name) = &record.name else { return Ok(()) };
     let _dropping = store.making("session-names")?;
     let link = store.dir(Part::Names)?.join(name.as_str());
@@ -118,7 +118,7 @@ pub(crate) fn drop_name(store: &Store, record: &SessionRecord) -> Result<(), Err
 }
 
 /// Leaves word that there was this session.
-pub(crate) fn mark_ended(store: &Store, record: &SessionRecord) -> Result<(), Error> {
+fn mark_ended(store: &Store, record: &SessionRecord) -> Result<(), Error> {
     let dir = store.dir(Part::Ended)?;
     let names = [Some(record.sid.to_string()), record.name.as_ref().map(ToString::to_string)];
     for name in names.into_iter().flatten() {
@@ -173,12 +173,17 @@ pub fn sessions(home: &Path) -> Result<Vec<(SessionRecord, SessionState)>, Error
     Ok(found)
 }
 
+/// Lets go of the name of what is about to be removed, and leaves word of it,
+/// if it was a session.
+pub(crate) fn bury(store: &Store, dir: &Path) -> Result<(), Error> {
+    let Ok(record) = SessionRecord::read(dir) else { return Ok(()) };
+    mark_ended(store, &record)?;
+    drop_name(store, &record)
+}
+
 /// Removes what a dead session left.
 pub(crate) fn remove_dead(store: &Store, dir: &Path) -> Result<(), Error> {
     let Some(_mine) = Lock::try_take(&dir.join("lock"))? else { return Ok(()) };
-    if let Ok(record) = SessionRecord::read(dir) {
-        mark_ended(store, &record)?;
-        drop_name(store, &record)?;
-    }
+    bury(store, dir)?;
     Ok(std::fs::remove_dir_all(dir).map_err(at(dir))?)
 }
