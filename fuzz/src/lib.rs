@@ -9,6 +9,7 @@
 mod archives;
 mod compose;
 mod memory;
+mod mutate;
 mod pieces;
 mod room;
 pub mod seeds;
@@ -18,8 +19,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use archives::{archive, entries};
-#[cfg(fuzzing)]
+#[cfg(feature = "libfuzzer")]
 pub use libfuzzer_sys;
+pub use mutate::mutate;
 pub use wire::{frames, greeting, messages};
 
 /// A property: panics where it does not hold for the bytes.
@@ -48,20 +50,44 @@ fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Makes a program of a property: for libFuzzer, or to replay files.
-#[cfg(fuzzing)]
+/// Changes an input in place, for a program that changes more than bytes: now
+/// and then by `mutate`, else as libFuzzer does. Returns the new length.
+#[cfg(feature = "libfuzzer")]
+pub fn change(mutate: fn(&[u8], u32) -> Vec<u8>, room: &mut [u8], len: usize, seed: u32) -> usize {
+    if seed.is_multiple_of(4) {
+        return libfuzzer_sys::fuzzer_mutate(room, len, room.len());
+    }
+    let mut changed = mutate(&room[..len], seed);
+    changed.truncate(room.len());
+    room[..changed.len()].copy_from_slice(&changed);
+    changed.len()
+}
+
+/// Makes a program of a property, and of how its inputs change: for
+/// libFuzzer, or to replay files.
+#[cfg(feature = "libfuzzer")]
 #[macro_export]
 macro_rules! program {
     ($property:path) => {
         $crate::libfuzzer_sys::fuzz_target!(|bytes: &[u8]| $property(bytes));
     };
+    ($property:path, $mutate:path) => {
+        $crate::program!($property);
+        $crate::libfuzzer_sys::fuzz_mutator!(|room: &mut [u8],
+                                              len: usize,
+                                              most: usize,
+                                              seed: u32| {
+            $crate::change($mutate, &mut room[..most], len, seed)
+        });
+    };
 }
 
-/// Makes a program of a property: for libFuzzer, or to replay files.
-#[cfg(not(fuzzing))]
+/// Makes a program of a property, and of how its inputs change: for
+/// libFuzzer, or to replay files.
+#[cfg(not(feature = "libfuzzer"))]
 #[macro_export]
 macro_rules! program {
-    ($property:path) => {
+    ($property:path $(, $mutate:path)?) => {
         fn main() -> std::process::ExitCode {
             $crate::replay($property)
         }

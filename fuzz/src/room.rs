@@ -10,19 +10,26 @@ use tempfile::TempDir;
 /// to stay as it is, and nothing else is ever to appear.
 pub(crate) struct Room {
     outer: TempDir,
+    outside: Vec<Trace>,
 }
 
 /// A path and all of it that a stray archive could change.
-pub(crate) type Trace = (PathBuf, u32, u64, i64, i64, Vec<u8>);
+type Trace = (PathBuf, u32, u64, i64, i64, Vec<u8>);
 
 impl Room {
     pub(crate) fn new() -> Self {
         let outer = tempfile::tempdir().unwrap_or_else(|error| panic!("no directory: {error}"));
-        let room = Self { outer };
+        let mut room = Self { outer, outside: Vec::new() };
         let canary = room.canary();
         sure(&canary, fs::create_dir_all(&canary));
         sure(&canary, fs::write(canary.join("f"), "sings"));
+        room.outside = room.look();
         room
+    }
+
+    /// Panics if anything but the target is not as it was in the beginning.
+    pub(crate) fn check_outside(&self) {
+        assert_eq!(self.look(), self.outside, "something outside the target has changed");
     }
 
     pub(crate) fn canary(&self) -> PathBuf {
@@ -44,7 +51,7 @@ impl Room {
     }
 
     /// Everything but the target, and the directory that it comes and goes in.
-    pub(crate) fn outside(&self) -> Vec<Trace> {
+    fn look(&self) -> Vec<Trace> {
         let (inner, target) = (self.inner(), self.target());
         let (mut found, mut left) = (Vec::new(), children(self.outer.path()));
         while let Some(path) = left.pop() {
@@ -93,6 +100,6 @@ fn trace(path: PathBuf) -> Trace {
 }
 
 /// What has to work where nothing hostile is near.
-pub(crate) fn sure<T>(path: &Path, result: std::io::Result<T>) -> T {
+fn sure<T>(path: &Path, result: std::io::Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("cannot use {}: {error}", path.display()))
 }

@@ -9,6 +9,7 @@ mod apt;
 mod check_macos;
 mod command;
 mod failure;
+mod fuzz;
 mod install;
 mod packages;
 mod run;
@@ -28,6 +29,8 @@ usage: cargo xtask <task>
   agent [arch]     build the guest agent (x86_64 or aarch64)
   install          put the release build of lampyr on the PATH
   test [--quick]   everything that must hold before a change is merged
+  fuzz [--seconds N] [target]
+                   look for bytes that break what reads hostile bytes
   check-macos      type-check and lint the host side for macOS, without a Mac
   test-kvm         try lampyr on an emulated host that has KVM";
 
@@ -53,6 +56,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["install"] => install::install(),
         ["test"] => test::test(test::Extent::Full),
         ["test", "--quick"] => test::test(test::Extent::Quick),
+        ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["check-macos"] => check_macos::check(),
         ["test-kvm"] => test_kvm::test(),
         [] | ["help" | "--help" | "-h"] => {

@@ -25,6 +25,9 @@ pub(crate) const IMAGE: &[Package] = &[
     Package { name: "debian-archive-keyring", shown_by: crate::apt::KEYRING },
 ];
 
+/// What building libFuzzer takes.
+pub(crate) const FUZZ: &[Package] = &[Package { name: "g++", shown_by: "c++" }];
+
 /// The system's own QEMU, for when lampyr finds no better one.
 pub(crate) const QEMU: &[Package] = &[qemu()];
 

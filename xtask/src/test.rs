@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{answer, find, run, say};
 use crate::failure::{Failure, Result};
-use crate::{agent, check_macos, packages, run as launch, test_kvm, workspace};
+use crate::{agent, check_macos, fuzz, packages, run as launch, test_kvm, workspace};
 
 const E2E: &str = "tests/e2e";
 
@@ -50,6 +50,7 @@ fn steps(extent: Extent) -> Vec<Step> {
             cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
         }),
         ("tests", tests),
+        ("fuzzing", fuzz::briefly),
         ("release build", launch::build),
         ("guest kit and image", || launch::provision(&workspace::test_home())),
     ];

@@ -1,5 +1,5 @@
 //! Fuzzes the decoder of frames.
 
-#![cfg_attr(fuzzing, no_main)]
+#![cfg_attr(feature = "libfuzzer", no_main)]
 
 lampyr_fuzz::program!(lampyr_fuzz::frames);
