@@ -157,6 +157,9 @@ fn a_shell_at_a_terminal_is_a_shell_at_a_terminal() {
     assert_eq!(own.lampyr(["exec", "t", "echo beside"]).envelope().success(), "beside\n");
     user.press("sleep 100; echo $((6*7))\r");
     user.sees("sleep 100");
+    // A key that comes before it sleeps is the shell's.
+    let sleeps = "until grep -qsx sleep /proc/[0-9]*/comm; do :; done";
+    own.lampyr(["exec", "t", sleeps]).envelope().success();
     user.press("\x03");
     user.sees("# ");
     user.press("exit 7\r");
