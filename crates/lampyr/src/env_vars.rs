@@ -155,10 +155,11 @@ variable!(
     "1",
     "1 draws the stages of the launch on standard error"
 );
+variable!(TERM, "TERM", None, None, "", "xterm", "what a terminal of exec --pty is");
 variable!(NO_COLOR, "NO_COLOR", None, None, "", "1", "set: no colours");
 
 /// The whole table.
-pub(crate) const ALL: [&Variable; 16] = [
+pub(crate) const ALL: [&Variable; 17] = [
     &HOME,
     &USER_HOME,
     &MEMORY,
@@ -174,6 +175,7 @@ pub(crate) const ALL: [&Variable; 16] = [
     &ACCEL,
     &QEMU,
     &BOOT_TRACE,
+    &TERM,
     &NO_COLOR,
 ];
 

@@ -118,7 +118,7 @@ async fn run(session: Arc<Session>, job: Arc<Job>, sink: Spool, controls: mpsc::
             exited.host_us = u64::try_from(begun.elapsed().as_micros()).ok();
             Event::Exited(exited)
         }
-        Err(Error::Agent(_)) => Event::Failure(session.fate().await),
+        Err(Error::Agent(_)) if session.channel().is_over() => Event::Failure(session.fate().await),
         Err(e) => Event::Failure(e.to_failure()),
     };
     job.progress.send_modify(|progress| progress.ending = Some(ending));

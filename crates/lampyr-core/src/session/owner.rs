@@ -241,9 +241,7 @@ impl Session {
 
     /// Tells a client what became of the session under its command.
     pub(super) async fn tell_fate(&self, answer: &Answer) {
-        let _heard = self.fate.subscribe();
         let _ = answer.say(&Event::Failure(self.fate().await)).await;
-        answer.flush().await;
     }
 
     fn status(&self) -> Status {
@@ -262,12 +260,19 @@ impl Session {
         self.live(Happening::Stop(grace));
         let _ = fate.wait_for(Option::is_some).await;
         let _ = answer.say(&Event::Done).await;
-        answer.flush().await;
     }
 }
 
+/// Answers a request to its last byte; the owner does not go before.
+async fn answer(session: Arc<Session>, served: Served) {
+    let _heard = session.fate.subscribe();
+    let answer = served.answer.clone();
+    obey(&session, served).await;
+    answer.flush().await;
+}
+
 /// The request switch of a session: one line per request.
-async fn answer(session: Arc<Session>, mut served: Served) {
+async fn obey(session: &Arc<Session>, mut served: Served) {
     let answer = served.answer.clone();
     let request = std::mem::replace(&mut served.request, Request::Status);
     // Whoever ends the session is not what it waits for.
@@ -276,12 +281,12 @@ async fn answer(session: Arc<Session>, mut served: Served) {
     }
     let _busy = session.busy();
     let event = match request {
-        Request::Exec(exec) => return relay::exec(&session, served, session.with_env(*exec)).await,
+        Request::Exec(exec) => return relay::exec(session, served, session.with_env(*exec)).await,
         Request::Attach(name) => match session.jobs.get(&name) {
             Some(job) => return job::attach(&job, served).await,
             None => Event::Failure(no_job(&name)),
         },
-        Request::Start(start) => match session.jobs.start(&session, *start) {
+        Request::Start(start) => match session.jobs.start(session, *start) {
             Ok(name) => Event::Job(name),
             Err(failure) => Event::Failure(failure),
         },

@@ -296,19 +296,6 @@ async fn a_command_in_a_session_that_is_stopped_is_disconnected() {
 }
 
 #[tokio::test]
-async fn a_session_whose_owner_dies_is_dead_and_can_be_removed() {
-    let world = World::new().await;
-    let owned = start(&world, named("poor")).await.unwrap();
-    let connection = client(&world, "poor").await;
-    owned.owner.abort();
-    let _ = owned.owner.await;
-    // A task that is dropped tidies up where a killed process could not.
-    drop(connection);
-    let error = SessionClient::connect(&world.home(), "poor").await.err().unwrap();
-    assert!(matches!(error, Error::NoSession(_) | Error::DeadSession(..)), "{error}");
-}
-
-#[tokio::test]
 async fn a_machine_that_ends_is_a_crash_and_leaves_a_dead_session() {
     let world = World::new().await;
     let owned = start(&world, named("frail")).await.unwrap();

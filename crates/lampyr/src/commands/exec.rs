@@ -94,9 +94,6 @@ async fn terminal(
     let failed = |source| Failure::System { what: "use the terminal", source };
     let raw = RawMode::enter().map_err(failed)?;
     request.terminal = raw.window();
-    if let Ok(term) = std::env::var("TERM") {
-        request.env.push(("TERM".to_owned(), term));
-    }
     let controls = raw.controls().map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;

@@ -9,6 +9,7 @@ use lampyr_types::{Name, Span};
 use crate::args::{CpArgs, ExecArgs, StartArgs, StopArgs};
 use crate::bad_input::{BadInput, BadValue};
 use crate::core_api::{CopyIn, CopyOut, ExecRequest, SessionRequest};
+use crate::env_vars;
 use crate::wiring::HostChoice;
 
 use super::run::{command, no_nul, timeout, variables};
@@ -135,10 +136,15 @@ fn request(args: &ExecArgs, layers: &Layers<'_>) -> Result<ExecRequest, BadInput
     // Whoever sits at a terminal, or goes away, sets no clock unless they say so.
     let endless = (args.pty || args.detach) && args.timeout.is_none();
     let limit = timeout(args.timeout.as_deref(), layers)?;
+    let mut env = variables(&args.env)?;
+    let given = env.iter().any(|(key, _)| key == "TERM");
+    if let Some(term) = layers.world().env.get(&env_vars::TERM).filter(|_| args.pty && !given) {
+        env.push(("TERM".to_owned(), term.to_string_lossy().into_owned()));
+    }
     let alone = args.detach || args.key.is_some();
     Ok(ExecRequest {
         command: command(args.command.as_deref(), &args.argv)?,
-        env: variables(&args.env)?,
+        env,
         workdir: workdir.transpose()?,
         user: args.user.clone(),
         timeout: (!endless).then_some(limit),
