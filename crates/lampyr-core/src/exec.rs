@@ -87,7 +87,7 @@ impl Asked {
                     done?;
                 }
                 timeout = &mut keeping => return Err(Error::Timeout(timeout)),
-                incoming = self.stream.next() => match incoming {
+                incoming = next(&mut self.stream, output) => match incoming {
                     Some(Incoming::Data(lane, bytes)) => deliver(output, lane, &bytes)?,
                     Some(Incoming::Event(event)) => match last_word(event) {
                         Some(Ok(_)) if overdue.load(Relaxed) => {
@@ -101,6 +101,12 @@ impl Asked {
             }
         }
     }
+}
+
+/// What comes next, once there is room for it.
+async fn next(stream: &mut Stream, output: &mut dyn Output) -> Option<Incoming> {
+    output.room().await;
+    stream.next().await
 }
 
 fn last_word(event: Event) -> Option<Result<Exited, Error>> {

@@ -26,6 +26,7 @@ mod trace;
 /// Signals and window sizes for a command.
 pub use lampyr_proto::{Control, Window};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
 use lampyr_types::{Name, Size, Span};
@@ -112,7 +113,16 @@ pub enum OutputStream {
 pub trait Output: Send {
     /// Takes some bytes. An error ends the run.
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> std::io::Result<()>;
+
+    /// Waits until it can take more. Nothing is written before; whoever is
+    /// slow here slows the command, and no time limit.
+    fn room(&mut self) -> Room<'_> {
+        Box::pin(std::future::ready(()))
+    }
 }
+
+/// A wait for room.
+pub type Room<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// How a command that ran to its end ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

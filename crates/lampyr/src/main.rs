@@ -8,6 +8,7 @@ mod core_api;
 mod env_vars;
 mod failure;
 mod interrupt;
+mod outlet;
 mod printer;
 mod progress;
 mod report;

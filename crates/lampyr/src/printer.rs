@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::core_api::OutputStream;
+
 /// A stream that several hands write to.
 type Shared = Arc<Mutex<dyn Write + Send>>;
 
@@ -30,6 +32,14 @@ impl Printer {
     /// Writes bytes to standard error at once.
     pub(crate) fn aside(&self, bytes: &[u8]) -> io::Result<()> {
         write(&self.err, bytes)
+    }
+
+    /// Writes a piece of a command's output to the stream that it came from.
+    pub(crate) fn stream(&self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
+        match stream {
+            OutputStream::Stdout => self.data(bytes),
+            OutputStream::Stderr => self.aside(bytes),
+        }
     }
 
     /// Writes one JSON value and a newline to standard output.

@@ -179,9 +179,9 @@ impl TestContext {
     }
 }
 
-/// Waits up to five seconds for something to become true.
+/// Waits up to twenty seconds for something to become true.
 pub fn eventually(otherwise: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "{otherwise}");
         std::thread::sleep(Duration::from_millis(10));

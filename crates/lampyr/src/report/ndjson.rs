@@ -6,7 +6,8 @@ use std::io;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
-use crate::core_api::{Outcome, Output, OutputStream, RunError};
+use crate::core_api::{Outcome, Output, OutputStream, Room, RunError};
+use crate::outlet::Outlet;
 use crate::printer::Printer;
 
 use super::Report;
@@ -15,20 +16,15 @@ use super::envelope::closing;
 /// Prints a line for every piece.
 pub(super) struct Ndjson {
     printer: Printer,
+    outlet: Outlet,
     stdout: Splitter,
     stderr: Splitter,
 }
 
 impl Ndjson {
     pub(super) fn new(printer: Printer) -> Self {
-        Self { printer, stdout: Splitter::default(), stderr: Splitter::default() }
-    }
-
-    fn line(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.printer.json(&line(name, bytes))
+        let outlet = Outlet::new(printer.clone());
+        Self { printer, outlet, stdout: Splitter::default(), stderr: Splitter::default() }
     }
 }
 
@@ -38,21 +34,35 @@ impl Output for Ndjson {
             OutputStream::Stdout => ("stdout", &mut self.stdout),
             OutputStream::Stderr => ("stderr", &mut self.stderr),
         };
-        let whole = splitter.push(bytes);
-        self.line(name, &whole)
+        match splitter.push(bytes) {
+            whole if whole.is_empty() => Ok(()),
+            whole => self.outlet.push(OutputStream::Stdout, line(name, &whole).into_bytes()),
+        }
+    }
+
+    fn room(&mut self) -> Room<'_> {
+        Box::pin(self.outlet.room())
     }
 }
 
 impl Report for Ndjson {
-    fn finish(self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()> {
-        self.line("stdout", &self.stdout.rest)?;
-        self.line("stderr", &self.stderr.rest)?;
+    fn finish(mut self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()> {
+        self.outlet.close()?;
+        for (name, rest) in [("stdout", &self.stdout.rest), ("stderr", &self.stderr.rest)] {
+            if !rest.is_empty() {
+                self.printer.data(line(name, rest).as_bytes())?;
+            }
+        }
         self.printer.json(&closing(&result).into())
     }
 }
 
-/// A piece of a stream as text, and as base64 where text cannot hold it.
-fn line(name: &str, bytes: &[u8]) -> Value {
+/// The line for a piece of a stream: text, and base64 where text cannot hold it.
+fn line(name: &str, bytes: &[u8]) -> String {
+    format!("{}\n", value(name, bytes))
+}
+
+fn value(name: &str, bytes: &[u8]) -> Value {
     let mut line = json!({"stream": name, "data": String::from_utf8_lossy(bytes)});
     if std::str::from_utf8(bytes).is_err() {
         line["data_bytes"] = BASE64_STANDARD.encode(bytes).into();
@@ -97,7 +107,7 @@ mod tests {
         pieces.push(splitter.rest);
         pieces
             .iter()
-            .map(|piece| line("stdout", piece)["data"].as_str().unwrap().to_owned())
+            .map(|piece| value("stdout", piece)["data"].as_str().unwrap().to_owned())
             .collect()
     }
 

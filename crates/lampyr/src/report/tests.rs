@@ -27,10 +27,16 @@ fn told(
 ) -> Paper {
     let (printer, paper) = Paper::new();
     let mut report = make(printer);
-    report.write(OutputStream::Stdout, out).unwrap();
-    report.write(OutputStream::Stderr, b"ho!").unwrap();
+    for (stream, bytes) in [(OutputStream::Stdout, out), (OutputStream::Stderr, b"ho!")] {
+        wait_for_room(report.as_mut());
+        report.write(stream, bytes).unwrap();
+    }
     report.finish(result).unwrap();
     paper
+}
+
+fn wait_for_room(report: &mut dyn Report) {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(report.room());
 }
 
 fn envelope(out: &[u8], result: Result<Outcome, RunError>) -> String {
@@ -109,7 +115,13 @@ fn text_keeps_the_streams_apart() {
 #[test]
 fn a_closed_pipe_ends_in_an_error_and_not_in_a_panic() {
     let mut report = text::Streamed::new(paper::closed());
-    assert!(report.write(OutputStream::Stdout, b"hi").is_err());
+    report.write(OutputStream::Stdout, b"hi").unwrap();
+    // The first piece fails, so that there is never room for a third.
+    let refused = (0..2).find_map(|_| {
+        wait_for_room(&mut report);
+        report.write(OutputStream::Stdout, b"hi").err()
+    });
+    assert_eq!(refused.unwrap().kind(), io::ErrorKind::BrokenPipe);
     let error = Box::new(report).finish(ended(0)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }

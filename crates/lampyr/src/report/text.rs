@@ -3,7 +3,8 @@
 use std::io;
 
 use crate::core_api::capture::Captured;
-use crate::core_api::{Outcome, Output, OutputStream, RunError};
+use crate::core_api::{Outcome, Output, OutputStream, Room, RunError};
+use crate::outlet::Outlet;
 use crate::printer::Printer;
 
 use super::Report;
@@ -12,28 +13,34 @@ use super::gathered::Gathered;
 /// Prints the bytes as they come.
 pub(super) struct Streamed {
     printer: Printer,
+    outlet: Outlet,
     failed: Option<io::ErrorKind>,
 }
 
 impl Streamed {
     pub(super) fn new(printer: Printer) -> Self {
-        Self { printer, failed: None }
+        Self { outlet: Outlet::new(printer.clone()), printer, failed: None }
     }
 }
 
 impl Output for Streamed {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-        let written = pass(&self.printer, stream, bytes);
-        written.inspect_err(|e| self.failed = Some(e.kind()))
+        let taken = self.outlet.push(stream, bytes.to_vec());
+        taken.inspect_err(|e| self.failed = Some(e.kind()))
+    }
+
+    fn room(&mut self) -> Room<'_> {
+        Box::pin(self.outlet.room())
     }
 }
 
 impl Report for Streamed {
-    fn finish(self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()> {
+    fn finish(mut self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()> {
         // A run that ended because nobody reads on is not the run's failure.
         if let Some(kind) = self.failed {
             return Err(kind.into());
         }
+        self.outlet.close()?;
         tell(&self.printer, &result);
         Ok(())
     }
@@ -60,19 +67,12 @@ impl Output for AtEnd {
 impl Report for AtEnd {
     fn finish(self: Box<Self>, result: Result<Outcome, RunError>) -> io::Result<()> {
         let (stdout, stderr) = self.gathered.finish()?;
-        pass(&self.printer, OutputStream::Stdout, &stdout.bytes)?;
-        pass(&self.printer, OutputStream::Stderr, &stderr.bytes)?;
+        self.printer.stream(OutputStream::Stdout, &stdout.bytes)?;
+        self.printer.stream(OutputStream::Stderr, &stderr.bytes)?;
         warn(&self.printer, "standard output", &stdout);
         warn(&self.printer, "standard error", &stderr);
         tell(&self.printer, &result);
         Ok(())
-    }
-}
-
-fn pass(printer: &Printer, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-    match stream {
-        OutputStream::Stdout => printer.data(bytes),
-        OutputStream::Stderr => printer.aside(bytes),
     }
 }
 
