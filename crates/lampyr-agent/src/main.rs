@@ -18,6 +18,7 @@ mod conversation;
 mod dial;
 #[cfg(target_os = "linux")]
 mod identity;
+mod mount;
 #[cfg(target_os = "linux")]
 mod port;
 #[cfg(target_os = "linux")]

@@ -16,14 +16,15 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use lampyr_proto::{
-    Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Request, Resumed, Welcome,
-    WireError, decode_message, encode, encode_message,
+    Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Mount, Request, Resumed,
+    Welcome, WireError, decode_message, encode, encode_message,
 };
 use rustix::event::epoll;
 
 use crate::cgroup::Cgroups;
 use crate::conversation::Conversation;
 use crate::identity::{Identity, Scope};
+use crate::mount::Mounted;
 use crate::port::Port;
 use crate::process::{self, Process};
 use crate::spawn::{Parked, Spawned};
@@ -32,6 +33,8 @@ use crate::warm::Warmer;
 
 const PORT: u64 = u64::MAX;
 const CHILDREN: u64 = u64::MAX - 1;
+/// What a mount's device is watched as, beside the three lanes of a process.
+const DEVICE: u64 = 3;
 
 /// Serves the host on `port` for as long as the machine lives; as an ordinary
 /// process, until the host is gone.
@@ -47,6 +50,7 @@ struct Server {
     children: OwnedFd,
     conversation: Conversation,
     processes: BTreeMap<u32, Process>,
+    mounts: BTreeMap<u32, Mounted>,
     /// Streams that may have something to move.
     active: BTreeSet<u32>,
     cgroups: Cgroups,
@@ -74,6 +78,7 @@ impl Server {
             children,
             conversation: Conversation::new(),
             processes: BTreeMap::new(),
+            mounts: BTreeMap::new(),
             active: BTreeSet::new(),
             cgroups,
             scope,
@@ -155,6 +160,7 @@ impl Server {
         for process in std::mem::take(&mut self.processes).values() {
             process.kill();
         }
+        self.mounts.clear();
         self.active.clear();
         self.port.forget_output();
         self.conversation = Conversation::new();
@@ -164,7 +170,7 @@ impl Server {
     fn obey(&mut self, frame: &Frame) -> io::Result<Result<(), WireError>> {
         let stream = frame.stream;
         Ok(match frame.kind {
-            Kind::Open if self.processes.contains_key(&stream) => {
+            Kind::Open if self.is_in_use(stream) => {
                 Err(WireError::OutOfPlace("request on a stream that is in use"))
             }
             Kind::Open => match decode_message(&frame.payload) {
@@ -190,10 +196,11 @@ impl Server {
         match request {
             Request::Hello(_) => self.say(stream, &Event::Welcome(welcome())),
             Request::Resumed(new) => self.resume(stream, &new)?,
-            Request::Exec(_) if self.nobody => {
+            Request::Exec(_) | Request::Mount(_) if self.nobody => {
                 self.say(stream, &Event::Failed("it does not know yet who it is".into()));
             }
             Request::Exec(exec) => self.start(stream, &exec, encoded),
+            Request::Mount(mount) => self.mount(stream, &mount),
             Request::Quiesce => self.rest(stream)?,
             Request::Start(_) | Request::Attach(_) | Request::Status | Request::Stop(_) => {
                 self.say(stream, &Event::Failed("only who owns a session does that".into()));
@@ -243,6 +250,20 @@ impl Server {
         }
     }
 
+    fn is_in_use(&self, stream: u32) -> bool {
+        self.processes.contains_key(&stream) || self.mounts.contains_key(&stream)
+    }
+
+    fn mount(&mut self, stream: u32, mount: &Mount) {
+        if self.scope == Scope::Process {
+            return self.say(stream, &Event::Failed("only a VM can mount".into()));
+        }
+        match Mounted::begin(mount) {
+            Ok(mounted) => drop(self.mounts.insert(stream, mounted)),
+            Err(e) => self.say(stream, &Event::Failed(format!("cannot mount: {e}"))),
+        }
+    }
+
     fn watch_pipes(&self, stream: u32, child: Spawned) -> io::Result<Spawned> {
         for (pipe, lane) in [(&child.stdin, 0), (&child.stdout, 1), (&child.stderr, 2)] {
             let flags = if lane == 0 { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
@@ -271,6 +292,11 @@ impl Server {
     }
 
     fn input(&mut self, stream: u32, bytes: &[u8]) -> Result<(), WireError> {
+        if let Some(mounted) = self.mounts.get_mut(&stream) {
+            let grant = mounted.arrive(bytes)?;
+            self.grant(stream, grant);
+            return Ok(());
+        }
         let Some(process) = self.processes.get_mut(&stream) else { return Ok(()) };
         let grant = process.stdin.arrive(bytes)?;
         self.grant(stream, grant);
@@ -285,6 +311,11 @@ impl Server {
 
     fn credit(&mut self, frame: &Frame) -> Result<(), WireError> {
         let more = frame.credit()?;
+        if let Some(mounted) = self.mounts.get_mut(&frame.stream) {
+            mounted.window.grant(more)?;
+            self.active.insert(frame.stream);
+            return Ok(());
+        }
         let Some(process) = self.processes.get_mut(&frame.stream) else { return Ok(()) };
         match frame.lane {
             Lane::Stdin => return Err(WireError::OutOfPlace("credit for an input")),
@@ -296,6 +327,7 @@ impl Server {
     }
 
     fn close(&mut self, stream: u32) {
+        self.mounts.remove(&stream);
         if let Some(process) = self.processes.remove(&stream) {
             process.kill();
         }
@@ -310,12 +342,35 @@ impl Server {
                 process.reaped(status, &usage);
                 self.active.insert(*stream);
             }
+            self.mount_reaped(pid, status);
         }
         Ok(())
     }
 
+    fn mount_reaped(&mut self, pid: i32, status: i32) {
+        let found = self.mounts.iter_mut().find(|(_, mounted)| mounted.is_begun_by(pid));
+        let Some((&stream, mounted)) = found else { return };
+        let begun = mounted.begun(status).and_then(|device| {
+            // Only now: before, the device has nothing to tell an epoll.
+            let token = u64::from(stream) << 2 | DEVICE;
+            watch(&self.epoll, device, token, epoll::EventFlags::IN).map_err(|e| e.to_string())
+        });
+        match begun {
+            Ok(()) => self.say(stream, &Event::Done),
+            Err(why) => {
+                self.mounts.remove(&stream);
+                self.say(stream, &Event::Failed(why));
+            }
+        }
+    }
+
     fn pipe_ready(&mut self, token: u64, writable: bool) {
         let (stream, lane) = ((token >> 2) as u32, token & 3);
+        if let Some(mounted) = self.mounts.get_mut(&stream) {
+            mounted.ready = true;
+            self.active.insert(stream);
+            return;
+        }
         let Some(process) = self.processes.get_mut(&stream) else { return };
         match lane {
             0 if writable => {
@@ -344,6 +399,16 @@ impl Server {
     }
 
     fn pump_one(&mut self, stream: u32) {
+        if let Some(mounted) = self.mounts.get_mut(&stream) {
+            if mounted.pump(stream, &mut self.port) || !self.port.has_room() {
+                self.active.insert(stream);
+            }
+            if mounted.is_over() {
+                self.close(stream);
+                self.say(stream, &Event::Done);
+            }
+            return;
+        }
         let Some(process) = self.processes.get_mut(&stream) else { return };
         if process.pump(stream, &mut self.port, &mut self.scratch) || !self.port.has_room() {
             self.active.insert(stream);

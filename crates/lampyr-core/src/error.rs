@@ -78,6 +78,23 @@ pub enum Error {
         /// A next step, where there is one.
         hint: Option<String>,
     },
+    /// A directory could not be mounted.
+    #[error("cannot mount {what}: {why}")]
+    Mount {
+        /// What was to be mounted, as the user said it.
+        what: String,
+        /// What stood in the way.
+        why: String,
+    },
+    /// There is no such volume.
+    #[error("volume '{0}' not found")]
+    NoVolume(Name),
+    /// A volume has the name already.
+    #[error("there is a volume named '{0}' already")]
+    VolumeTaken(Name),
+    /// A volume that is to go is mounted.
+    #[error("volume '{0}' is in use")]
+    VolumeBusy(Name),
     /// A port could not be taken.
     #[error("cannot listen on 127.0.0.1:{port}: {source}")]
     Port {
@@ -122,7 +139,7 @@ impl Error {
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Crashed(_) => ErrorKind::VmCrashed,
             Self::Disconnected => ErrorKind::SessionDisconnected,
-            Self::NameTaken(_) => ErrorKind::Usage,
+            Self::NameTaken(_) | Self::VolumeTaken(_) => ErrorKind::Usage,
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
@@ -145,6 +162,9 @@ impl Error {
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
             Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),
             Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
+            Self::NoVolume(name) => Some(format!("`lampyr volume create {name}` makes it")),
+            Self::VolumeTaken(name) => Some(format!("`lampyr volume rm {name}` removes it")),
+            Self::VolumeBusy(_) => Some("stop the sessions that have it mounted".into()),
             Self::Port { .. } => Some("forward another port, as in --forward 8081:80".into()),
             Self::Told { hint, .. } => hint.clone(),
             Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),

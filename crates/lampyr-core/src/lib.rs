@@ -16,12 +16,14 @@ mod forward;
 mod host;
 mod measure;
 mod memory;
+mod mount;
 mod random;
 mod run;
 mod sandbox;
 mod session;
 mod template;
 mod trace;
+mod volume;
 
 /// Signals and window sizes for a command.
 pub use lampyr_proto::{Control, Window};
@@ -37,12 +39,14 @@ pub use error::{Error, RunError};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
 pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
+pub use mount::{Mount, MountSource};
 pub use run::run;
 pub use session::{
     ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
     Vitals, own_session, sessions, start_session, stop_session,
 };
 pub use trace::Trace;
+pub use volume::Volume;
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +102,8 @@ pub struct RunRequest {
     pub stdin: bool,
     /// Ports that lead into the VM for as long as the command runs.
     pub forwards: Vec<Forward>,
+    /// What of this host the VM sees.
+    pub mounts: Vec<Mount>,
 }
 
 /// Which of a command's outputs.

@@ -8,6 +8,7 @@ use lampyr_types::Span;
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::forward::Forwards;
+use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files};
@@ -27,10 +28,11 @@ pub async fn run(
     let start = Instant::now();
     // Boxed: baking a template is a large future, and seldom needed.
     let forwards = Forwards::bind(&request.forwards).await.map_err(|e| not_started(e, start))?;
+    let mounts = Mounts::open(&host.store, &request.mounts).map_err(|e| not_started(e, start))?;
     let mut sandbox =
         Box::pin(sandbox(host, request, trace)).await.map_err(|e| not_started(e, start))?;
     let _forwarding = forwards.serve(&sandbox.channel(), || ());
-    let outcome = Box::pin(work(&mut sandbox, request, output, trace, start)).await;
+    let outcome = Box::pin(work(&mut sandbox, request, mounts, output, trace, start)).await;
     sandbox.end().await;
     trace.done("ended");
     outcome
@@ -55,12 +57,14 @@ async fn sandbox(host: &Host, request: &RunRequest, trace: &Trace) -> Result<San
 async fn work(
     sandbox: &mut Sandbox,
     request: &RunRequest,
+    mounts: Mounts,
     output: &mut dyn Output,
     trace: &Trace,
     start: Instant,
 ) -> Result<Outcome, RunError> {
     let channel = sandbox.channel();
-    let asked = prepare(sandbox, request, trace).await.map_err(|e| not_started(e, start))?;
+    let asked =
+        prepare(sandbox, request, mounts, trace).await.map_err(|e| not_started(e, start))?;
     let begun = Instant::now();
     let source = if request.stdin { Source::Ours } else { Source::Empty };
     let terms = Terms { timeout: Some(request.timeout), controls: None };
@@ -75,14 +79,20 @@ async fn work(
     Ok(outcome)
 }
 
-/// Copies what the command needs and asks for it. Without copies the guest
-/// hears of the command while it still learns who it is: one wait less.
+/// Mounts and copies what the command needs and asks for it. Without either
+/// the guest hears of the command while it still learns who it is: one wait
+/// less.
 async fn prepare(
     sandbox: &mut Sandbox,
     request: &RunRequest,
+    mounts: Mounts,
     trace: &Trace,
 ) -> Result<Asked, Error> {
     let channel = sandbox.channel();
+    if !mounts.is_empty() {
+        sandbox.awake().await?;
+        sandbox.while_alive(mounts.attach(&channel)).await?;
+    }
     for copy in &request.copy_in {
         sandbox.awake().await?;
         sandbox.while_alive(in_time(files::send(&channel, copy))).await?;

@@ -9,7 +9,7 @@ mod relay;
 mod socket;
 mod start;
 
-use crate::Forward;
+use crate::{Forward, Mount};
 use lampyr_engine::MachineSpec;
 use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct SessionRequest {
     pub ttl_ms: Option<u64>,
     /// Ports that lead into it.
     pub forwards: Vec<Forward>,
+    /// What of this host it sees.
+    pub mounts: Vec<Mount>,
 }
 
 impl SessionRequest {

@@ -37,6 +37,12 @@ pub enum Request {
     /// Answered by [`Event::Done`] once nothing of it is left.
     #[n(7)]
     Stop(#[n(0)] u64),
+    /// Mount a file system that I serve. Answered by [`Event::Done`] once it is
+    /// there, and again when the guest has unmounted it. What the kernel asks
+    /// comes on standard output, and my replies go to standard input, both as
+    /// FUSE has them.
+    #[n(8)]
+    Mount(#[n(0)] Mount),
 }
 
 /// The host introduces itself.
@@ -139,6 +145,21 @@ pub struct Start {
     /// How long it may run, in milliseconds; without end if there is none.
     #[n(2)]
     pub timeout_ms: Option<u64>,
+}
+
+/// A file system of the host's.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Mount {
+    /// Where to mount it, absolute; the directory is made where it is missing.
+    #[n(0)]
+    pub path: String,
+    /// Nothing in it can be changed.
+    #[n(1)]
+    pub readonly: bool,
+    /// Its files belong to whom they say, and the kernel checks permissions.
+    #[n(2)]
+    pub owners: bool,
 }
 
 /// What a process is.

@@ -11,6 +11,7 @@
 //!   sandboxes/<id>/        one running sandbox each
 //!   names/                 links from the names of sessions to their sandboxes
 //!   ended/                 an empty file for each session that there was
+//!   volumes/<name>/        directories that outlive the sandboxes they are in
 //!   outputs/               whole outputs that were too long for an envelope
 //!   qemu/<version>/        a QEMU of our own, where the system's is old
 //!   locks/                 who makes what; never removed, or two could hold one
@@ -105,6 +106,7 @@ pub enum Part {
     Sandboxes,
     Names,
     Ended,
+    Volumes,
     Outputs,
     Qemu,
     Locks,
@@ -121,6 +123,7 @@ impl Part {
             Self::Sandboxes => "sandboxes",
             Self::Names => "names",
             Self::Ended => "ended",
+            Self::Volumes => "volumes",
             Self::Outputs => "outputs",
             Self::Qemu => "qemu",
             Self::Locks => "locks",

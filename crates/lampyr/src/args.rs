@@ -1,12 +1,14 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
 mod session;
+mod volume;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::env_vars;
 
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
+pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
 
 /// Run commands in sealed microVMs
 #[derive(Debug, Parser)]
@@ -34,6 +36,9 @@ pub(crate) enum Command {
     /// Own a session that `session start` has asked for.
     #[command(hide = true)]
     SessionOwner,
+    /// Make, list and remove directories that outlive the VMs they are in
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Check what this host can do and what is in the way
     Doctor(DoctorArgs),
     /// Remove what processes that died have left
@@ -87,6 +92,12 @@ pub(crate) struct MachineArgs {
     /// Let a port of 127.0.0.1 here lead to a port of the VM
     #[arg(long, value_name = "HOST:GUEST")]
     pub(crate) forward: Vec<String>,
+    /// Let the VM see a directory of this host
+    #[arg(long, value_name = "HOST:GUEST[:ro]")]
+    pub(crate) mount: Vec<String>,
+    /// Let the VM see a volume, or a directory of this host
+    #[arg(long, value_name = "NAME_OR_PATH:GUEST[:ro]")]
+    pub(crate) volume: Vec<String>,
     /// Memory of the VM [default: 1GB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,

@@ -85,6 +85,26 @@ pub(crate) enum BadInput {
         /// What it should look like.
         form: &'static str,
     },
+    /// A label without a name or a value.
+    #[error("invalid label '{0}': it is not KEY=VALUE")]
+    Label(String),
+    /// Not a name.
+    #[error(transparent)]
+    Name(BadName),
+    /// A place in the VM where nothing can be mounted.
+    #[error("cannot mount at '{0}' in the VM")]
+    MountPlace(String),
+    /// Two mounts, one place.
+    #[error("two mounts have the place '{0}'")]
+    MountedTwice(String),
+    /// A file where a directory must be.
+    #[error("{flag}: {} is no directory", path.display())]
+    NotDirectory {
+        /// Which argument says so.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
     /// A path in the VM that does not begin at its root.
     #[error("invalid {what} '{path}': a path in the VM must be absolute")]
     Relative {
@@ -242,6 +262,14 @@ impl BadInput {
             }
             Self::Pty => "start one: lampyr session start, then lampyr exec --pty SID bash",
             Self::Env(_) => "for example: -e GREETING=hello",
+            Self::Transfer { flag: "--mount", .. } => "for example: --mount ./src:/src:ro",
+            Self::Transfer { flag: "--volume", .. } => "for example: --volume cache:/var/cache",
+            Self::MountPlace(_) | Self::MountedTwice(_) => {
+                "give each a directory of its own below '/', for example: --mount ./src:/src"
+            }
+            Self::NotDirectory { .. } => "mount the directory that it is in, or use --copy",
+            Self::Label(_) => "for example: --label team=build",
+            Self::Name(_) => "a name is up to 63 of a-z, 0-9, '.', '_' and '-', as in build-cache",
             Self::Transfer { flag: "--copy", .. } => "for example: --copy ./input:/data",
             Self::Transfer { .. } => "for example: --download /data/result:./result",
             Self::Relative { .. } => "begin the path with '/'",

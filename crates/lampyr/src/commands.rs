@@ -9,6 +9,7 @@ mod exec;
 mod ps;
 mod run;
 mod session;
+mod volume;
 
 use std::ffi::OsString;
 
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(
         Command::Exec(args) => exec::exec(&args, &layers()?, printer),
         Command::Cp(args) => cp::cp(&args, &layers()?, printer),
         Command::Ps(args) => ps::ps(&args, &layers()?, printer),
+        Command::Volume(command) => volume::volume(&command, &layers()?, printer),
         Command::SessionOwner => session::own(&layers()?),
         Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),
         Command::Clean(args) => clean::clean(&args, &layers()?, printer),

@@ -3,9 +3,11 @@
 
 mod config;
 mod machine;
+mod mounts;
 mod run;
 mod session;
 mod transfer;
+mod volume;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +25,7 @@ use config::Config;
 use machine::Machine;
 pub(crate) use run::RunSettings;
 pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
+pub(crate) use volume::{NewVolume, volume_name};
 
 /// How a command that answers with data prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -162,6 +162,13 @@ impl Driver {
     }
 }
 
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Whoever waits for credit hears that there will be none.
+        self.input.close();
+    }
+}
+
 impl Open {
     fn window(&mut self, lane: Lane) -> Option<&mut ReceiveWindow> {
         match lane {

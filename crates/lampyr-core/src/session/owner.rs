@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::channel::{Answer, Channel, Served, accept};
 use crate::forward::Forwards;
+use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest, Trace, memory};
@@ -87,10 +88,13 @@ struct Started {
 
 async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> {
     let forwards = Forwards::bind(&request.forwards).await?;
+    let mounts = Mounts::open(&host.store, &request.mounts)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     let template = Template::get(host, &request.image, shape).await?;
     let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
     sandbox.awake().await?;
+    let channel = sandbox.channel();
+    sandbox.while_alive(mounts.attach(&channel)).await?;
     let dir = sandbox.dir().to_owned();
     let at = |source| Error::Path { path: dir.clone(), source };
     let jobs = dir.join("jobs");
@@ -291,9 +295,11 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
             Err(failure) => Event::Failure(failure),
         },
         Request::Status => Event::Status(session.status()),
-        Request::Hello(_) | Request::Resumed(_) | Request::Quiesce | Request::Stop(_) => {
-            Event::Failed("a session does not do that for a client".into())
-        }
+        Request::Hello(_)
+        | Request::Resumed(_)
+        | Request::Quiesce
+        | Request::Mount(_)
+        | Request::Stop(_) => Event::Failed("a session does not do that for a client".into()),
     };
     let _ = answer.say(&event).await;
 }

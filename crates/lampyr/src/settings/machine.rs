@@ -4,9 +4,10 @@ use lampyr_types::{Name, Size};
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
-use crate::core_api::Forward;
+use crate::core_api::{Forward, Mount};
 use crate::env_vars;
 
+use super::mounts::mounts;
 use super::{Layers, Picked, parse, shown};
 
 /// The least memory a VM lives with.
@@ -23,6 +24,7 @@ pub(super) struct Machine {
     pub(super) memory: Size,
     pub(super) disk_size: Size,
     pub(super) forwards: Vec<Forward>,
+    pub(super) mounts: Vec<Mount>,
 }
 
 impl Machine {
@@ -33,6 +35,7 @@ impl Machine {
             cpus: cpus(args, layers)?,
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,
+            mounts: mounts(args)?,
             forwards: args.forward.iter().map(|given| forward(given)).collect::<Result<_, _>>()?,
         })
     }

@@ -49,6 +49,7 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
         memory: machine.memory,
         disk_size: machine.disk_size,
         forwards: machine.forwards,
+        mounts: machine.mounts,
         timeout: timeout(args.timeout.as_deref(), layers)?,
         env: variables(&args.env)?,
         workdir: workdir.transpose()?,
@@ -101,6 +102,7 @@ fn check_nul(args: &RunArgs) -> Result<(), BadInput> {
         ("--env", &args.env),
         ("--copy", &args.copy),
         ("--download", &args.download),
+        ("--mount", &args.machine.mount),
         ("--workdir", args.workdir.as_slice()),
     ])
 }

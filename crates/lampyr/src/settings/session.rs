@@ -30,7 +30,7 @@ pub(crate) struct StartSettings {
 impl StartSettings {
     /// Resolves and checks everything; touches nothing.
     pub(crate) fn resolve(args: &StartArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
-        no_nul(&[("--env", &args.env)])?;
+        no_nul(&[("--env", &args.env), ("--mount", &args.machine.mount)])?;
         let machine = Machine::resolve(&args.machine, layers)?;
         let ttl = args.ttl.as_deref().map(|given| span("--ttl", given)).transpose()?;
         let request = SessionRequest {
@@ -41,6 +41,7 @@ impl StartSettings {
             disk_size: machine.disk_size.as_bytes(),
             env: variables(&args.env)?,
             forwards: machine.forwards,
+            mounts: machine.mounts,
             ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
         };
         Ok(Self { request, host: layers.host()? })

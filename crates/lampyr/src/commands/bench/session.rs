@@ -46,6 +46,7 @@ fn like(run: &RunRequest) -> SessionRequest {
         disk_size: run.disk_size.as_bytes(),
         env: Vec::new(),
         ttl_ms: None,
+        mounts: Vec::new(),
         forwards: Vec::new(),
     }
 }
