@@ -3,6 +3,7 @@
 use rustix::fs::{FileType, Stat};
 
 use crate::export::Owners;
+use crate::sys;
 use crate::wire::Reply;
 
 /// How long the kernel may take a name for known, in seconds. A name that
@@ -26,7 +27,7 @@ pub(crate) fn attributes_alone(stat: &Stat, owners: Owners) -> Reply {
 
 #[allow(clippy::unnecessary_cast, reason = "macOS has other types")]
 fn lifetime(stat: &Stat, owners: Owners) -> u64 {
-    let directory = FileType::from_raw_mode(stat.st_mode as _) == FileType::Directory;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     if directory && owners == Owners::True { DIRECTORY_SECONDS } else { 0 }
 }
 
@@ -48,7 +49,7 @@ fn attributes(reply: Reply, stat: &Stat, owners: Owners) -> Reply {
         .u32(stat.st_atime_nsec as u32)
         .u32(stat.st_mtime_nsec as u32)
         .u32(stat.st_ctime_nsec as u32)
-        .u32(stat.st_mode as u32)
+        .u32(sys::bits(stat.st_mode))
         .u32(stat.st_nlink as u32)
         .u32(uid)
         .u32(gid)

@@ -105,14 +105,14 @@ impl Server {
         mode: Option<Mode>,
     ) -> Result<Stat, Errno> {
         let found = new.stat()?;
-        let keeps_group = u32::from(parent.st_mode as u16) & SETGID != 0;
+        let keeps_group = sys::bits(parent.st_mode) & SETGID != 0;
         let gid = if keeps_group { found.st_gid } else { request.gid };
         let theirs = self.export.has_owners() && (found.st_uid, found.st_gid) != (request.uid, gid);
         if theirs {
             new.chown(Some(request.uid), Some(gid))?;
         }
         // Our own umask took some away.
-        let short = mode.filter(|mode| permissions(u32::from(found.st_mode as u16)) != *mode);
+        let short = mode.filter(|mode| permissions(sys::bits(found.st_mode)) != *mode);
         if let Some(mode) = short {
             new.chmod(mode)?;
         }
@@ -199,7 +199,7 @@ impl Server {
                 return Err(Errno::NFILE);
             }
             let (name, inode) = (entry.file_name().to_bytes().to_vec(), entry.ino());
-            let kind = u32::from(entry.file_type().as_raw_mode() as u16) >> 12;
+            let kind = sys::bits(entry.file_type().as_raw_mode()) >> 12;
             listing.push(Listed { name, inode, kind });
         }
         Ok(listing)

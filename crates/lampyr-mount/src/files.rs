@@ -283,7 +283,7 @@ fn regular(file: &File) -> Result<(), Errno> {
 
 /// What we may do with a file of ours or of somebody else's.
 fn may(found: &Stat) -> u32 {
-    let mode = u32::from(found.st_mode as u16);
+    let mode = sys::bits(found.st_mode);
     let ours = found.st_uid == rustix::process::geteuid().as_raw();
     if ours { mode >> 6 & 7 } else { (mode | mode >> 3) & 7 }
 }

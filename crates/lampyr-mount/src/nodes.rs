@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Stat};
 
 use crate::errno::Errno;
+use crate::sys;
 
 /// The node of the directory itself.
 pub(crate) const ROOT: u64 = 1;
@@ -28,8 +29,8 @@ pub(crate) struct Identity {
 impl Identity {
     #[allow(clippy::unnecessary_cast, reason = "macOS has narrower types")]
     pub(crate) fn of(stat: &Stat) -> Self {
-        let kind = FileType::from_raw_mode(stat.st_mode as _).as_raw_mode();
-        Self { device: stat.st_dev as u64, inode: stat.st_ino as u64, kind: kind as u32 }
+        let kind = sys::bits(FileType::from_raw_mode(stat.st_mode).as_raw_mode());
+        Self { device: stat.st_dev as u64, inode: stat.st_ino as u64, kind }
     }
 }
 

@@ -6,6 +6,6 @@ mod linux;
 mod macos;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{DIRECTORY, allocate, chmod, linux, make_node, open_beneath, seek};
+pub(crate) use linux::{DIRECTORY, allocate, bits, chmod, linux, make_node, open_beneath, seek};
 #[cfg(target_os = "macos")]
-pub(crate) use macos::{DIRECTORY, allocate, chmod, linux, make_node, open_beneath, seek};
+pub(crate) use macos::{DIRECTORY, allocate, bits, chmod, linux, make_node, open_beneath, seek};

@@ -10,6 +10,7 @@
 mod call;
 mod envelope;
 mod processes;
+mod session;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 pub use call::{Call, Finished, Live};
 pub use envelope::Envelope;
 pub use processes::Process;
+pub use session::{Session, rows};
 
 /// The parts of a home that tests only read.
 const SET_UP: [&str; 3] = ["images", "kits", "qemu"];

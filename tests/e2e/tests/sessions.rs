@@ -5,65 +5,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lampyr_e2e::{Call, Envelope, Process, TestContext, eventually};
+use lampyr_e2e::{Session, TestContext, eventually, rows};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Whether nothing in the machine sleeps.
 const NO_SLEEP: &str = "! grep -qsx sleep /proc/[0-9]*/comm";
-
-/// A session that ends with its test.
-struct Session<'a> {
-    context: &'a TestContext,
-    sid: String,
-}
-
-impl<'a> Session<'a> {
-    fn start(context: &'a TestContext, flags: &[&str]) -> Self {
-        let words = ["session", "start"].iter().chain(flags);
-        let started = context.lampyr(words).finish();
-        assert_eq!(started.status(), Some(0), "{started:?}");
-        let printed: Value = serde_json::from_str(&started.stdout()).unwrap();
-        Self { context, sid: printed["sid"].as_str().unwrap().to_owned() }
-    }
-
-    fn exec(&self, command: &str) -> Call {
-        self.context.lampyr(["exec", &self.sid, command])
-    }
-
-    fn sh(&self, command: &str) -> Envelope {
-        self.exec(command).envelope()
-    }
-
-    /// Its row in `session list`.
-    fn row(&self) -> Option<Value> {
-        rows(self.context, &["session", "list"]).into_iter().find(|row| row["sid"] == self.sid)
-    }
-
-    fn owner(&self) -> Process {
-        let pid = self.row().unwrap()["pid"].as_i64().unwrap();
-        Process::find(i32::try_from(pid).unwrap()).expect("the owner lives")
-    }
-
-    fn stop(&self) -> Value {
-        let stopped = self.context.lampyr(["session", "stop", &self.sid]).finish();
-        assert_eq!(stopped.status(), Some(0), "{stopped:?}");
-        serde_json::from_str(&stopped.stdout()).unwrap()
-    }
-}
-
-impl Drop for Session<'_> {
-    fn drop(&mut self) {
-        let _ = self.context.lampyr(["session", "stop", "--grace", "0", &self.sid]).finish();
-    }
-}
-
-fn rows(context: &TestContext, words: &[&str]) -> Vec<Value> {
-    let listed = context.lampyr(words).finish();
-    assert_eq!(listed.status(), Some(0), "{listed:?}");
-    serde_json::from_str(&listed.stdout()).unwrap()
-}
 
 #[test]
 fn a_session_s_life_as_a_user_sees_it() {

@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, ResolveFlags, SeekFrom, fallocate, mknodat,
-    openat, openat2, statat,
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, RawMode, ResolveFlags, SeekFrom, fallocate,
+    mknodat, openat, openat2, statat,
 };
 use rustix::io::{self, Errno};
 
@@ -63,6 +63,11 @@ pub(crate) fn seek(file: impl AsFd, whence: u32, offset: u64) -> io::Result<u64>
         _ => return Err(Errno::INVAL),
     };
     rustix::fs::seek(file, to)
+}
+
+/// A mode as a number.
+pub(crate) fn bits(mode: RawMode) -> u32 {
+    mode
 }
 
 /// The number itself.

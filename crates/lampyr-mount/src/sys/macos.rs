@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmodat, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, chmodat, openat};
 use rustix::io::{self, Errno};
 
 use crate::errno;
@@ -42,6 +42,11 @@ pub(crate) fn allocate(_: impl AsFd, _: u32, _: u64, _: u64) -> io::Result<()> {
 /// Holes are not looked for.
 pub(crate) fn seek(_: impl AsFd, _: u32, _: u64) -> io::Result<u64> {
     Err(Errno::INVAL)
+}
+
+/// A mode as a number.
+pub(crate) fn bits(mode: RawMode) -> u32 {
+    mode.into()
 }
 
 /// What Linux calls it.

@@ -1,0 +1,23 @@
+//! Tries a file system from inside a guest: `guest-fs model DIR SEED COUNT`
+//! does things at random to one file and compares each result with a model in
+//! memory; `guest-fs calls DIR` prints what many calls answer, to be compared
+//! with another file system's answers.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and print")]
+
+mod calls;
+mod model;
+
+use std::path::Path;
+
+fn main() {
+    let words: Vec<_> = std::env::args().collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match words[1..] {
+        ["model", dir, seed, count] => {
+            model::compare(Path::new(dir), seed.parse().unwrap(), count.parse().unwrap());
+        }
+        ["calls", dir] => calls::print(Path::new(dir)),
+        _ => panic!("guest-fs model DIR SEED COUNT, or guest-fs calls DIR"),
+    }
+}
