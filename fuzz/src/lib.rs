@@ -9,6 +9,7 @@
 mod archives;
 mod compose;
 mod memory;
+mod mounts;
 mod mutate;
 mod pieces;
 mod room;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 pub use archives::{archive, entries};
 #[cfg(feature = "libfuzzer")]
 pub use libfuzzer_sys;
+pub use mounts::mount;
 pub use mutate::mutate;
 pub use wire::{frames, greeting, messages};
 
@@ -35,6 +37,7 @@ pub fn property(target: &str) -> Option<Property> {
         "greeting" => Some(greeting),
         "archive" => Some(archive),
         "entries" => Some(entries),
+        "mount" => Some(mount),
         _ => None,
     }
 }

@@ -100,6 +100,6 @@ fn trace(path: PathBuf) -> Trace {
 }
 
 /// What has to work where nothing hostile is near.
-fn sure<T>(path: &Path, result: std::io::Result<T>) -> T {
+pub(crate) fn sure<T>(path: &Path, result: std::io::Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("cannot use {}: {error}", path.display()))
 }

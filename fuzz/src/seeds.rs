@@ -40,6 +40,7 @@ pub fn all() -> Vec<Seed> {
     seeds.extend(of("greeting", greetings()));
     seeds.extend(of("archive", archives()));
     seeds.extend(of("entries", entries()));
+    seeds.extend(of("mount", mounts()));
     seeds
 }
 
@@ -128,6 +129,35 @@ fn archives() -> Vec<(&'static str, Vec<u8>)> {
         ("upwards", "d ./\nf ../canary/f evil\n"),
     ];
     all.map(|(name, text)| (name, trimmed(compose(text.as_bytes())))).to_vec()
+}
+
+/// What a kernel asks, as the chain that the target reads: [a request, a node,
+/// and what follows].
+fn mounts() -> Vec<(&'static str, Vec<u8>)> {
+    let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+    let named = |first: &[u32], name: &str| [words(first), name.into(), vec![0]].concat();
+    let chain = |asked: &[(u8, u8, Vec<u8>)]| {
+        let one = |(opcode, node, body): &(u8, u8, Vec<u8>)| {
+            [&[*opcode, *node, body.len() as u8], body.as_slice()].concat()
+        };
+        asked.iter().flat_map(one).collect::<Vec<_>>()
+    };
+    let create = (35, 1, named(&[2, 0o644, 0, 0], "f"));
+    let write = (16, 2, named(&[1, 0, 0, 0, 4, 0, 0, 0, 0, 0], "abc"));
+    let read = (15, 2, words(&[1, 0, 0, 0, 99, 0, 0, 0, 0, 0]));
+    let init = (26, 0, words(&[7, 37, 1 << 17, u32::MAX]));
+    let file = vec![init, create.clone(), write, read, (3, 2, vec![0; 16])];
+    let list = vec![(27, 1, vec![0; 8]), (28, 1, words(&[1, 0, 0, 0, 4096, 0, 0, 0, 0, 0]))];
+    let tree = vec![
+        (9, 1, named(&[0o755, 0], "d")),
+        (1, 1, named(&[], "d")),
+        create,
+        (12, 1, [named(&[2, 0], "f"), b"g\0".to_vec()].concat()),
+        (10, 2, named(&[], "g")),
+    ];
+    let link = vec![(1, 1, named(&[], "l")), (14, 2, words(&[2, 0])), (1, 2, named(&[], "f"))];
+    let all = [("file", file), ("list", list), ("names", tree), ("link", link)];
+    all.map(|(name, asked)| (name, chain(&asked))).to_vec()
 }
 
 fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {

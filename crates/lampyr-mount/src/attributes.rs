@@ -13,10 +13,22 @@ const NAME_SECONDS: u64 = 60;
 /// How long it may take a directory's attributes for known, where it checks
 /// permissions by them. A file's it asks for each time.
 const DIRECTORY_SECONDS: u64 = 1;
+/// And those of a file that it has just made.
+const NEW_FILE_SECONDS: u64 = 1;
 
 /// What follows a node that was found or made.
 pub(crate) fn entry(node: u64, stat: &Stat, owners: Owners) -> Reply {
-    let reply = Reply::new().u64(node).u64(0).u64(NAME_SECONDS).u64(lifetime(stat, owners));
+    known(node, stat, owners, lifetime(stat, owners))
+}
+
+/// What follows a file that was made just now: many programs ask what it is
+/// like before they write to it, and the write makes the kernel forget it.
+pub(crate) fn new_entry(node: u64, stat: &Stat, owners: Owners) -> Reply {
+    known(node, stat, owners, NEW_FILE_SECONDS)
+}
+
+fn known(node: u64, stat: &Stat, owners: Owners, seconds: u64) -> Reply {
+    let reply = Reply::new().u64(node).u64(0).u64(NAME_SECONDS).u64(seconds);
     attributes(reply.u64(0), stat, owners)
 }
 

@@ -113,14 +113,17 @@ impl Server {
         body.skip(8)?;
         let name = body.name()?;
         self.handles.check_room()?;
-        let (file, found) = match self.make_file(request, name, flags, mode) {
-            // Somebody else was faster, and that will do.
-            Err(Errno::EXIST) if flags & EXCL == 0 => self.open_entry(request, name, flags)?,
-            opened => opened?,
-        };
+        let (told, (file, found)): (fn(_, &_, _) -> _, _) =
+            match self.make_file(request, name, flags, mode) {
+                // Somebody else was faster, and that will do.
+                Err(Errno::EXIST) if flags & EXCL == 0 => {
+                    (attributes::entry, self.open_entry(request, name, flags)?)
+                }
+                opened => (attributes::new_entry, opened?),
+            };
         let node = self.nodes.found(request.node, name, &found)?;
         let handle = self.opened(node, Arc::new(file))?;
-        Ok(attributes::entry(node, &found, self.export.owners).u64(handle).u64(0))
+        Ok(told(node, &found, self.export.owners).u64(handle).u64(0))
     }
 
     /// Makes a file that is not there, and opens it.

@@ -94,6 +94,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     Ok(result)
 }
 
+/// Lets this process have as many files open as it may: each port, each client
+/// and each file that a guest has open in a mount is one.
+fn raise_file_limit() -> std::io::Result<()> {
+    let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    files.current = files.maximum;
+    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?)
+}
+
 /// Prints how it ended. A request that makes no sense has no envelope.
 fn finish(report: Box<dyn Report>, result: Result<Outcome, RunError>) -> Result<u8, Failure> {
     match result {

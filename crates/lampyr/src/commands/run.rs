@@ -21,6 +21,7 @@ use crate::wiring::{self, HostChoice};
 pub(super) fn run(args: &RunArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
     let settings = RunSettings::resolve(args, layers)?;
     let progress = progress(layers.world(), printer);
+    super::raise_file_limit()?;
     super::block_on(perform(settings, progress, printer))?
 }
 

@@ -87,9 +87,7 @@ pub(super) fn own(layers: &Layers<'_>) -> Result<u8, Failure> {
 fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     std::env::set_current_dir("/")?;
-    let mut files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    files.current = files.maximum;
-    Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?)
+    super::raise_file_limit()
 }
 
 /// Says how the start went, and then nothing more. Returns whether anybody

@@ -22,7 +22,7 @@ const AT_ONCE: usize = 1000;
 /// Bytes that a command says for the row on output.
 const SAID: u64 = 100_000_000;
 /// Bytes of the file for the rows on copies.
-const FILE: usize = 1 << 30;
+pub(super) const FILE: usize = 1 << 30;
 
 /// Measures a session from start to stop.
 pub(super) async fn rows(
@@ -37,7 +37,8 @@ pub(super) async fn rows(
     measured
 }
 
-fn like(run: &RunRequest) -> SessionRequest {
+/// A session like the run.
+pub(super) fn like(run: &RunRequest) -> SessionRequest {
     SessionRequest {
         name: None,
         image: run.image.clone(),
@@ -115,29 +116,39 @@ async fn copies(client: &SessionClient) -> Result<Vec<Row>, Failure> {
 }
 
 async fn copy(client: &SessionClient, dir: &Path) -> Result<Vec<Row>, Failure> {
-    let failed = |source| Failure::System { what: "make a file to copy", source };
     let (local, remote) = (dir.join("file"), "/root/bench".to_owned());
-    let mut file = std::fs::File::create(&local).map_err(failed)?;
-    let piece: Vec<u8> =
-        (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    for _ in 0..FILE / piece.len() {
-        file.write_all(&piece).map_err(failed)?;
-    }
+    large(&local)?;
     let start = Instant::now();
     client.copy_in(&CopyIn { local, remote: remote.clone() }).await?;
     let into = start.elapsed();
     let start = Instant::now();
     client.copy_out(&CopyOut { remote, local: dir.join("back") }).await?;
-    let rate = |took: Duration| FILE as f64 / 1e6 / took.as_secs_f64();
     let definition = "one file of 1 GB, `lampyr cp` without the process";
     Ok(vec![
-        Row::one("cp into a session", definition, Unit::MbPerSecond, rate(into)),
-        Row::one("cp out of a session", definition, Unit::MbPerSecond, rate(start.elapsed())),
+        Row::one("cp into a session", definition, Unit::MbPerSecond, rate(FILE, into)),
+        Row::one("cp out of a session", definition, Unit::MbPerSecond, rate(FILE, start.elapsed())),
     ])
 }
 
+/// Makes a file of [`FILE`] bytes that nothing could make shorter.
+pub(super) fn large(path: &Path) -> Result<(), Failure> {
+    let failed = |source| Failure::System { what: "make a large file", source };
+    let mut file = std::fs::File::create(path).map_err(failed)?;
+    let piece: Vec<u8> =
+        (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for _ in 0..FILE / piece.len() {
+        file.write_all(&piece).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Megabytes a second.
+pub(super) fn rate(bytes: usize, took: Duration) -> f64 {
+    bytes as f64 / 1e6 / took.as_secs_f64()
+}
+
 /// Runs a command to its end and says how long it took.
-async fn exec(client: &SessionClient, command: &str) -> Result<Duration, Failure> {
+pub(super) async fn exec(client: &SessionClient, command: &str) -> Result<Duration, Failure> {
     let request = ExecRequest {
         command: core::Command::Shell(command.to_owned()),
         env: Vec::new(),

@@ -14,6 +14,7 @@ pub(super) enum Unit {
     Mb,
     Percent,
     MbPerSecond,
+    PerSecond,
 }
 
 impl Unit {
@@ -23,6 +24,7 @@ impl Unit {
             Self::Mb => "MB",
             Self::Percent => "%",
             Self::MbPerSecond => "MB/s",
+            Self::PerSecond => "1/s",
         }
     }
 }
