@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use lampyr_proto::{
     Control, Decoder, Event, Frame, GREETING_LEN, Greeting, GreetingScanner, HEADER, Kind,
-    MAX_PAYLOAD, ReceiveWindow, Request, SendWindow, WINDOW, WireError, decode_message, encode,
+    MAX_REQUEST, ReceiveWindow, Request, SendWindow, WINDOW, WireError, decode_message, encode,
     encode_message,
 };
 use minicbor::{Decode, Encode};
@@ -22,7 +22,7 @@ pub fn frames(bytes: &[u8]) {
     }
     let rest = bytes.strip_prefix(again.as_slice());
     let rest = rest.unwrap_or_else(|| panic!("other bytes when encoded again: {frames:?}"));
-    assert!(error.is_some() || rest.len() < HEADER + MAX_PAYLOAD, "a frame was not heard");
+    assert!(error.is_some() || rest.len() < HEADER + MAX_REQUEST, "a frame was not heard");
     windows(&frames);
 }
 

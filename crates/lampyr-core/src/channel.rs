@@ -12,7 +12,9 @@ mod stream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lampyr_proto::{Event, GENERATION, Greeting, Hello, Request, Welcome, WireError};
+use lampyr_proto::{
+    Event, GENERATION, Greeting, Hello, MAX_REQUEST, Request, Welcome, WireError, encode_message,
+};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
@@ -41,6 +43,9 @@ pub(crate) enum ChannelError {
     /// The agent broke the protocol.
     #[error("the agent in the VM sent {0}")]
     Broken(#[from] WireError),
+    /// A request that no agent would take.
+    #[error("the command and its variables are {0} bytes, more than can be passed on")]
+    TooLong(usize),
     /// The agent said that it could not do it.
     #[error("the agent in the VM could not do it: {0}")]
     Refused(String),
@@ -81,6 +86,10 @@ impl Channel {
 
     /// Opens a stream for a request.
     pub(crate) async fn open(&self, request: &Request) -> Result<Stream, ChannelError> {
+        let request = encode_message(request);
+        if request.len() > MAX_REQUEST {
+            return Err(ChannelError::TooLong(request.len()));
+        }
         Stream::open(&self.commands, request).await.map_err(|_| self.verdict())
     }
 

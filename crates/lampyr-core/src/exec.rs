@@ -19,6 +19,10 @@ const TIMEOUT_GRACE: Duration = Duration::from_secs(1);
 /// How long a command that was sent a signal may take to end.
 const SIGNAL_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the end of a command that was killed may take to be heard: longer
+/// only where nobody reads what it said before.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// Where a process's standard input comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source<'a> {
@@ -86,7 +90,7 @@ impl Asked {
                     fed = true;
                     done?;
                 }
-                timeout = &mut keeping => return Err(Error::Timeout(timeout)),
+                given_up = &mut keeping => return Err(given_up),
                 incoming = next(&mut self.stream, output) => match incoming {
                     Some(Incoming::Data(lane, bytes)) => deliver(output, lane, &bytes)?,
                     Some(Incoming::Event(event)) => match last_word(event) {
@@ -119,8 +123,8 @@ fn last_word(event: Event) -> Option<Result<Exited, Error>> {
 }
 
 /// Keeps the terms: says what is to be said, tells when it is `overdue`, and
-/// returns when it is to be given up.
-async fn keep(input: Input, terms: Terms, overdue: &AtomicBool) -> Span {
+/// returns why when it is to be given up.
+async fn keep(input: Input, terms: Terms, overdue: &AtomicBool) -> Error {
     let Terms { timeout, mut controls } = terms;
     let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout.duration()));
     let mut kills = None;
@@ -129,7 +133,8 @@ async fn keep(input: Input, terms: Terms, overdue: &AtomicBool) -> Span {
             () = at(ends), if kills.is_none() => break,
             () = at(kills) => {
                 let _ = input.control(&Control::Signal(libc::SIGKILL)).await;
-                return std::future::pending().await;
+                tokio::time::sleep(LAST_WORD).await;
+                return Error::Output(std::io::Error::other("the command was killed and nobody reads on"));
             }
             Some(control) = said(&mut controls) => {
                 let asks = matches!(control, Control::Signal(libc::SIGINT | libc::SIGTERM));
@@ -143,7 +148,7 @@ async fn keep(input: Input, terms: Terms, overdue: &AtomicBool) -> Span {
     overdue.store(true, Relaxed);
     let _ = input.control(&Control::Signal(libc::SIGTERM)).await;
     tokio::time::sleep(TIMEOUT_GRACE).await;
-    timeout.unwrap_or_default()
+    Error::Timeout(timeout.unwrap_or_default())
 }
 
 async fn at(when: Option<Instant>) {

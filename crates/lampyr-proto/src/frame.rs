@@ -6,6 +6,10 @@ pub const HEADER: usize = 12;
 /// The longest payload a frame may have, in bytes.
 pub const MAX_PAYLOAD: usize = 64 * 1024;
 
+/// The longest request, in bytes: it carries a whole command line and its
+/// environment, and Linux takes 2 MiB of each.
+pub const MAX_REQUEST: usize = 8 << 20;
+
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -82,9 +86,10 @@ impl Frame {
     }
 }
 
-/// Appends a frame to `out`. The payload is at most [`MAX_PAYLOAD`] long.
+/// Appends a frame to `out`. The payload is at most [`MAX_PAYLOAD`] long, a
+/// request at most [`MAX_REQUEST`].
 pub fn encode(out: &mut Vec<u8>, stream: u32, kind: Kind, lane: Lane, payload: &[u8]) {
-    debug_assert!(payload.len() <= MAX_PAYLOAD, "callers cut data into frames");
+    debug_assert!(payload.len() <= most(kind), "callers cut data into frames");
     out.extend_from_slice(&stream.to_le_bytes());
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(&[kind as u8, lane as u8, 0, 0]);
@@ -130,11 +135,15 @@ fn parse_header(h: [u8; HEADER]) -> Result<(u32, usize, Kind, Lane), WireError> 
     }
     let (kind, lane) = (parse_kind(h[8])?, parse_lane(h[9])?);
     let fits = match kind {
-        Kind::Open | Kind::Message | Kind::Data => length as usize <= MAX_PAYLOAD,
+        Kind::Open | Kind::Message | Kind::Data => length as usize <= most(kind),
         Kind::Credit => length == 4,
         Kind::End | Kind::Close => length == 0,
     };
     if fits { Ok((stream, length as usize, kind, lane)) } else { Err(WireError::Length(length)) }
+}
+
+fn most(kind: Kind) -> usize {
+    if kind == Kind::Open { MAX_REQUEST } else { MAX_PAYLOAD }
 }
 
 fn parse_kind(byte: u8) -> Result<Kind, WireError> {

@@ -12,6 +12,7 @@ mod session;
 mod volume;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind as Clap;
@@ -21,6 +22,7 @@ use crate::args::{Cli, Command};
 use crate::bad_input::BadInput;
 use crate::core_api::{Outcome, RunError};
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::printer::Printer;
 use crate::report::Report;
 use crate::settings::Layers;
@@ -102,15 +104,32 @@ fn raise_file_limit() -> std::io::Result<()> {
     Ok(rustix::process::setrlimit(rustix::process::Resource::Nofile, files)?)
 }
 
-/// Prints how it ended. A request that makes no sense has no envelope.
-fn finish(report: Box<dyn Report>, result: Result<Outcome, RunError>) -> Result<u8, Failure> {
-    match result {
-        Err(error) if error.kind == ErrorKind::Usage => Err(error.into()),
-        result => {
-            let status = status(&result);
-            report.finish(result)?;
-            Ok(status)
-        }
+/// How long somebody may take to read the last of what a command said that was
+/// told to end.
+const LAST_READ: Duration = Duration::from_secs(1);
+
+/// Prints how it ended. A request that makes no sense has no envelope. `told`
+/// is the status of a command that a signal has told to end: we do not outlive
+/// it for a reader who does not read.
+fn finish(
+    report: Box<dyn Report>,
+    result: Result<Outcome, RunError>,
+    told: Option<u8>,
+) -> Result<u8, Failure> {
+    if let Err(error) = result.as_ref()
+        && error.kind == ErrorKind::Usage
+    {
+        return result.map(|_| 0).map_err(Failure::from);
+    }
+    let listen = |source| Failure::System { what: "listen for signals", source };
+    interrupt::end_at_once().map_err(listen)?;
+    let status = status(&result);
+    let Some(told) = told else { return Ok(report.finish(result).map(|()| status)?) };
+    let (printed, waiting) = std::sync::mpsc::channel();
+    std::thread::spawn(move || printed.send(report.finish(result)));
+    match waiting.recv_timeout(LAST_READ) {
+        Ok(printed) => Ok(printed.map(|()| status)?),
+        Err(_) => Ok(told),
     }
 }
 

@@ -9,6 +9,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// From now on the first signal ends the process: nothing is left to be done
+/// in order.
+pub(crate) fn end_at_once() -> io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    for number in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&always))?;
+    }
+    Ok(())
+}
+
 /// The signals that end a command.
 pub(crate) struct Interrupt {
     int: Signal,

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use lampyr_e2e::{Call, Finished, Process, TestContext, entries, eventually, is_root};
+use lampyr_e2e::{Call, Finished, Process, TestContext, eventually, is_root};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// A machine that is baked quickly.
@@ -64,27 +64,6 @@ fn a_machine_that_is_stopped_ends_with_the_timeout() {
     machine.signal(libc::SIGSTOP);
     live.finish().envelope().error("timeout");
     own.assert_tidy();
-}
-
-#[test]
-fn a_slow_reader_delays_no_time_limit() {
-    let gated = r#""$@" | { while [ -e "$GATE" ]; do sleep 0.1; done; cat >/dev/null; }"#;
-    for (name, value) in [("LAMPYR_STREAM", "1"), ("LAMPYR_OUTPUT", "ndjson")] {
-        let own = TestContext::own();
-        let gate = own.home().join("gate");
-        fs::write(&gate, "").unwrap();
-        let run = own.run("yes").args(["--timeout", "2s"]).env("LAMPYR_FORMAT", "text");
-        let run = run.env(name, value).env("GATE", &gate);
-        let live = run.under(["bash", "-o", "pipefail", "-c", gated, "-"]).start();
-        let sandboxes = own.home().join("sandboxes");
-        let there = || entries(&sandboxes).len();
-        eventually("no machine started", || there() == 1);
-        eventually("the time limit was not kept", || there() == 0);
-        fs::remove_file(&gate).unwrap();
-        let finished = live.finish();
-        assert_eq!(finished.status(), Some(1), "{finished:?}");
-        own.assert_tidy();
-    }
 }
 
 #[test]

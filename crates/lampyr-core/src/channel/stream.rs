@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lampyr_proto::{Control, Kind, Lane, MAX_PAYLOAD, Request, WINDOW, encode_message};
+use lampyr_proto::{Control, Kind, Lane, MAX_PAYLOAD, WINDOW, encode_message};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::Incoming;
@@ -33,12 +33,11 @@ pub(crate) struct Input {
 impl Stream {
     pub(super) async fn open(
         commands: &mpsc::Sender<Command>,
-        request: &Request,
+        request: Vec<u8>,
     ) -> Result<Self, Gone> {
         let (sender, incoming) = mpsc::unbounded_channel();
         let (number, answer) = oneshot::channel();
         let input = Arc::new(Semaphore::new(WINDOW as usize));
-        let request = encode_message(request);
         let open = Command::Open { request, incoming: sender, input: input.clone(), number };
         commands.send(open).await.map_err(|_| Gone)?;
         let number = answer.await.map_err(|_| Gone)?;

@@ -1,6 +1,8 @@
 //! `lampyr exec`.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
@@ -28,11 +30,12 @@ pub(super) fn exec(args: &ExecArgs, layers: &Layers<'_>, printer: &Printer) -> R
         }
         let mut report = report::new(&report, printer);
         let begun = Instant::now();
+        let told = Told::default();
         let result = match SessionClient::connect(home, &sid).await {
-            Ok(client) => perform(&client, action, report.as_mut()).await?,
+            Ok(client) => perform(&client, action, report.as_mut(), &told).await?,
             Err(e) => Err(RunError { duration: begun.elapsed(), ..e.into() }),
         };
-        super::finish(report, result)
+        super::finish(report, result, told.status())
     })?
 }
 
@@ -54,15 +57,27 @@ fn detached(
 
 type Ran = Result<Outcome, RunError>;
 
+/// The signal that the command was told to end by, if one came; 0: none.
+#[derive(Clone, Default)]
+struct Told(Arc<AtomicI32>);
+
+impl Told {
+    fn status(&self) -> Option<u8> {
+        let signal = self.0.load(Ordering::Relaxed);
+        u8::try_from(128 + signal).ok().filter(|_| signal > 0)
+    }
+}
+
 async fn perform(
     client: &SessionClient,
     action: ExecAction,
     output: &mut dyn Output,
+    told: &Told,
 ) -> Result<Ran, Failure> {
     match action {
-        ExecAction::Run(request) => Ok(client.exec(&request, output, signals()?).await),
-        ExecAction::Once(request, key) => once(client, &request, &key, output).await,
-        ExecAction::Attach(job) => Ok(client.attach(&job, output, signals()?).await),
+        ExecAction::Run(request) => Ok(client.exec(&request, output, signals(told)?).await),
+        ExecAction::Once(request, key) => once(client, &request, &key, output, told).await,
+        ExecAction::Attach(job) => Ok(client.attach(&job, output, signals(told)?).await),
         ExecAction::Wait(job) => {
             let (_nobody, nothing) = mpsc::channel(1);
             Ok(client.attach(&job, output, nothing).await)
@@ -77,10 +92,11 @@ async fn once(
     request: &ExecRequest,
     key: &str,
     output: &mut dyn Output,
+    told: &Told,
 ) -> Result<Ran, Failure> {
     let begun = Instant::now();
     match client.start(request, Some(key)).await {
-        Ok(job) => Ok(client.attach(&job, output, signals()?).await),
+        Ok(job) => Ok(client.attach(&job, output, signals(told)?).await),
         Err(e) => Ok(Err(RunError { duration: begun.elapsed(), ..e.into() })),
     }
 }
@@ -107,17 +123,19 @@ async fn terminal(
 }
 
 /// `SIGINT` and `SIGTERM`, for the command.
-fn signals() -> Result<mpsc::Receiver<Control>, Failure> {
+fn signals(told: &Told) -> Result<mpsc::Receiver<Control>, Failure> {
     let failed = |source: io::Error| Failure::System { what: "listen for signals", source };
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let (to, controls) = mpsc::channel(16);
+    let told = told.clone();
     tokio::spawn(async move {
         loop {
             let number = tokio::select! {
                 _ = int.recv() => libc::SIGINT,
                 _ = term.recv() => libc::SIGTERM,
             };
+            told.0.store(number, Ordering::Relaxed);
             if to.send(Control::Signal(number)).await.is_err() {
                 return;
             }

@@ -42,7 +42,7 @@ async fn perform(
     if boot_trace {
         printer.aside(waterfall::draw(&trace.stages()).as_bytes())?;
     }
-    super::finish(report, result)
+    super::finish(report, result, None)
 }
 
 async fn launch(
