@@ -13,6 +13,7 @@ mod fuzz;
 mod install;
 mod packages;
 mod run;
+mod soak;
 mod test;
 mod test_kvm;
 mod workspace;
@@ -31,6 +32,8 @@ usage: cargo xtask <task>
   test [--quick]   everything that must hold before a change is merged
   fuzz [--seconds N] [target]
                    look for bytes that break what reads hostile bytes
+  soak [--seconds N]
+                   everything at random for ten minutes, and 200 launches
   check-macos      type-check and lint the host side for macOS, without a Mac
   test-kvm         try lampyr on an emulated host that has KVM";
 
@@ -57,6 +60,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["test"] => test::test(test::Extent::Full),
         ["test", "--quick"] => test::test(test::Extent::Quick),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
+        ["soak", rest @ ..] => soak::soak(rest),
         ["check-macos"] => check_macos::check(),
         ["test-kvm"] => test_kvm::test(),
         [] | ["help" | "--help" | "-h"] => {

@@ -1,4 +1,4 @@
-//! Stress: many launches on a busy host. `cargo xtask stress` runs it.
+//! Stress: many launches on a busy host. `cargo xtask soak` runs it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lampyr_e2e::TestContext;
 
 #[test]
-#[ignore = "takes minutes: cargo xtask stress"]
+#[ignore = "takes minutes: cargo xtask soak"]
 fn two_hundred_launches_beside_two_busy_cores() {
     let own = TestContext::own();
     let done = AtomicBool::new(false);

@@ -1,0 +1,26 @@
+//! `cargo xtask soak`: the tests that take many minutes.
+
+use crate::command::run;
+use crate::failure::{Failure, Result};
+use crate::{agent, packages, run as launch, workspace};
+
+/// How long everything is done at random, unless somebody says so.
+const SECONDS: &str = "600";
+
+/// `[--seconds N]`.
+pub(crate) fn soak(args: &[&str]) -> Result<()> {
+    let seconds = match args {
+        [] => SECONDS,
+        ["--seconds", number] if number.parse::<u64>().is_ok() => number,
+        _ => return Err(Failure::new("usage: cargo xtask soak [--seconds N]")),
+    };
+    packages::ensure(packages::IMAGE)?;
+    agent::build(workspace::HOST_ARCH)?;
+    launch::build()?;
+    launch::provision(&workspace::test_home())?;
+    run(workspace::cargo()
+        .args(["test", "-p", "lampyr-e2e", "--", "--ignored", "--nocapture", "--test-threads", "1"])
+        .env("LAMPYR_BIN", workspace::lampyr())
+        .env("LAMPYR_HOME", workspace::test_home())
+        .env("LAMPYR_SOAK_SECONDS", seconds))
+}
