@@ -25,6 +25,10 @@ pub(crate) const IMAGE: &[Package] = &[
     Package { name: "debian-archive-keyring", shown_by: crate::apt::KEYRING },
 ];
 
+/// What the end-to-end tests use besides lampyr.
+pub(crate) const TEST: &[Package] =
+    &[Package { name: "libfaketime", shown_by: "/usr/share/doc/libfaketime" }];
+
 /// What building libFuzzer takes.
 pub(crate) const FUZZ: &[Package] = &[Package { name: "g++", shown_by: "c++" }];
 

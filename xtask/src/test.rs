@@ -76,6 +76,7 @@ fn tests() -> Result<()> {
 
 /// The end-to-end tests try the release build.
 fn e2e_tests() -> Result<()> {
+    packages::ensure(packages::TEST)?;
     run(runner()
         .args(["-p", "lampyr-e2e"])
         .env("LAMPYR_BIN", workspace::lampyr())

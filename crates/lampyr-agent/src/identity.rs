@@ -41,17 +41,20 @@ impl Identity {
     /// Puts a new identity in force: randomness, clock, names.
     pub(crate) fn assume(&self, new: &Resumed) -> io::Result<()> {
         reseed(&self.random, &new.entropy)?;
-        let now = Timespec {
-            tv_sec: (new.clock_ns / 1_000_000_000) as i64,
-            tv_nsec: (new.clock_ns % 1_000_000_000) as i64,
-        };
-        clock_settime(ClockId::Realtime, now)?;
+        set_clock(new.clock_ns)?;
         rustix::system::sethostname(new.hostname.as_bytes())?;
         match &self.machine_id {
             Some(file) => file.write_all_at(format!("{}\n", new.machine_id).as_bytes(), 0),
             None => Ok(()),
         }
     }
+}
+
+/// Sets the wall clock, in nanoseconds since 1970.
+pub(crate) fn set_clock(ns: u64) -> io::Result<()> {
+    let (seconds, rest) = (ns / 1_000_000_000, ns % 1_000_000_000);
+    let now = Timespec { tv_sec: seconds as i64, tv_nsec: rest as i64 };
+    Ok(clock_settime(ClockId::Realtime, now)?)
 }
 
 /// Mixes `entropy` into the kernel's generator and makes it use it at once;

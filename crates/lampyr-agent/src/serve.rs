@@ -23,7 +23,7 @@ use rustix::event::epoll;
 
 use crate::cgroup::Cgroups;
 use crate::conversation::Conversation;
-use crate::identity::{Identity, Scope};
+use crate::identity::{self, Identity, Scope};
 use crate::mount::Mounted;
 use crate::port::Port;
 use crate::process::{self, Process};
@@ -200,6 +200,7 @@ impl Server {
                 self.say(stream, &Event::Failed("it does not know yet who it is".into()));
             }
             Request::Exec(exec) => self.start(stream, &exec, encoded),
+            Request::Clock(ns) => self.set_clock(stream, ns),
             Request::Mount(mount) => self.mount(stream, &mount),
             Request::Quiesce => self.rest(stream)?,
             Request::Start(_) | Request::Attach(_) | Request::Status | Request::Stop(_) => {
@@ -220,6 +221,15 @@ impl Server {
             Err(e) => self.say(stream, &Event::Failed(e.to_string())),
         }
         Ok(())
+    }
+
+    fn set_clock(&mut self, stream: u32, ns: u64) {
+        let set = match self.scope {
+            Scope::Machine => identity::set_clock(ns),
+            Scope::Process => Ok(()),
+        };
+        let event = set.map_or_else(|e| Event::Failed(e.to_string()), |()| Event::Done);
+        self.say(stream, &event);
     }
 
     /// Gets ready to be saved: what a restored guest will want is made now.

@@ -1,6 +1,7 @@
 //! Sessions: machines that stay, each with one process that owns it.
 
 mod client;
+mod clock;
 mod job;
 mod life;
 mod owner;

@@ -43,6 +43,10 @@ pub enum Request {
     /// FUSE has them.
     #[n(8)]
     Mount(#[n(0)] Mount),
+    /// It is so many nanoseconds after 1970 now. Answered by [`Event::Done`]
+    /// once the clock is set.
+    #[n(9)]
+    Clock(#[n(0)] u64),
 }
 
 /// The host introduces itself.

@@ -18,7 +18,12 @@ impl<'a> Session<'a> {
         let started = context.lampyr(words).finish();
         assert_eq!(started.status(), Some(0), "{started:?}");
         let printed: Value = serde_json::from_str(&started.stdout()).unwrap();
-        Self { context, sid: printed["sid"].as_str().unwrap().to_owned() }
+        Self::of(context, printed["sid"].as_str().unwrap())
+    }
+
+    /// One that was started in another way.
+    pub fn of(context: &'a TestContext, sid: &str) -> Self {
+        Self { context, sid: sid.to_owned() }
     }
 
     /// `lampyr exec` in it.

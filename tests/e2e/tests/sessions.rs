@@ -360,3 +360,34 @@ fn a_run_can_have_a_port_too() {
     assert_eq!(live.finish().envelope().success(), "hello\n");
     own.assert_tidy();
 }
+
+/// A library that lets a program see another time than there is.
+fn faketime() -> String {
+    let libraries = lampyr_e2e::entries(std::path::Path::new("/usr/lib"));
+    let inside = libraries.iter().map(|dir| dir.join("faketime/libfaketime.so.1"));
+    let found = inside.into_iter().find(|path| path.is_file());
+    found.expect("libfaketime is installed").display().to_string()
+}
+
+#[test]
+fn the_clock_follows_when_the_host_has_slept() {
+    let own = TestContext::own();
+    let time = own.home().join("time");
+    fs::write(&time, "+0").unwrap();
+    let started = own
+        .lampyr(["session", "start", "--name", "sleeper"])
+        .env("LD_PRELOAD", faketime())
+        .env("FAKETIME_TIMESTAMP_FILE", &time)
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .finish();
+    assert_eq!(started.status(), Some(0), "{started:?}");
+    let printed: Value = serde_json::from_str(&started.stdout()).unwrap();
+    let session = Session::of(&own, printed["sid"].as_str().unwrap());
+    let now = || session.sh("date +%s").success().trim().parse::<u64>().unwrap();
+    let before = now();
+    // A host that sleeps has a clock that jumps, and one that does not.
+    fs::write(&time, "+7200s").unwrap();
+    let after = now();
+    assert!((7200..7260).contains(&(after - before)), "{before} {after}");
+}

@@ -16,6 +16,7 @@ use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest, Trace, memory};
 
+use super::clock::{self, WallClock};
 use super::job::{self, Jobs};
 use super::life::{Happening, Life, Phase, Why};
 use super::record::{SessionRecord, bury};
@@ -37,6 +38,7 @@ pub(super) struct Session {
     /// What became of the session; whoever listens is still to be told.
     fate: watch::Sender<Option<Fate>>,
     pub(super) jobs: Jobs,
+    clock: WallClock,
 }
 
 /// What became of a session.
@@ -136,6 +138,7 @@ impl Session {
             ending: watch::Sender::new(false),
             fate: watch::Sender::new(None),
             jobs,
+            clock: WallClock::told(),
         }
     }
 
@@ -212,8 +215,15 @@ impl Session {
                 }
                 () = self.changed.notified() => {}
                 () = until(wakes) => self.live(Happening::Tick),
+                () = tokio::time::sleep(clock::EVERY) => self.keep_time(),
             }
         }
+    }
+
+    /// Nothing waits for the guest to set its clock.
+    fn keep_time(self: &Arc<Self>) {
+        let session = self.clone();
+        tokio::spawn(async move { session.clock.keep(&session.channel).await });
     }
 
     async fn accepted(self: &Arc<Self>, connection: std::io::Result<UnixStream>) {
@@ -284,6 +294,7 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         return session.stop(Duration::from_millis(grace), &answer).await;
     }
     let _busy = session.busy();
+    session.clock.keep(&session.channel).await;
     let event = match request {
         Request::Exec(exec) => return relay::exec(session, served, session.with_env(*exec)).await,
         Request::Attach(name) => match session.jobs.get(&name) {
@@ -299,6 +310,7 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         | Request::Resumed(_)
         | Request::Quiesce
         | Request::Mount(_)
+        | Request::Clock(_)
         | Request::Stop(_) => Event::Failed("a session does not do that for a client".into()),
     };
     let _ = answer.say(&event).await;
