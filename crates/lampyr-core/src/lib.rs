@@ -16,6 +16,7 @@ mod forward;
 mod host;
 mod measure;
 mod memory;
+mod pool;
 mod random;
 mod run;
 mod sandbox;
@@ -28,7 +29,10 @@ pub use lampyr_proto::{Control, Window};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lampyr_engine::MachineSpec;
 use lampyr_types::{Name, Size, Span};
+
+use template::Shape;
 
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use doctor::{Check, Report, Severity, doctor};
@@ -36,6 +40,10 @@ pub use error::{Error, RunError};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
 pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
+pub use pool::{
+    Batch, MemberWord, PoolMachine, PoolMemberRequest, PoolRecord, PoolRequest, keep_pool,
+    own_member, pools, run_batch, start_pool, stop_pool,
+};
 pub use run::run;
 pub use session::{
     ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
@@ -97,6 +105,13 @@ pub struct RunRequest {
     pub stdin: bool,
     /// Ports that lead into the VM for as long as the command runs.
     pub forwards: Vec<Forward>,
+}
+
+impl RunRequest {
+    fn shape(&self) -> Shape {
+        let spec = MachineSpec { cpus: self.cpus, memory: self.memory.as_bytes() };
+        Shape { spec, disk: self.disk_size }
+    }
 }
 
 /// Which of a command's outputs.

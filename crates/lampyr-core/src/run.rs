@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use lampyr_engine::{EngineError, MachineSpec};
+use lampyr_engine::EngineError;
 use lampyr_proto::Exec;
-use lampyr_types::Span;
+use lampyr_types::{Name, Span};
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::forward::Forwards;
-use crate::sandbox::Sandbox;
-use crate::template::{Shape, Template};
-use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files};
+use crate::sandbox::{Resting, Sandbox};
+use crate::template::{Purpose, Template};
+use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files, pool};
 
 /// How long each `--copy` and `--download` may take.
 const COPY_WAIT: Span = Span::secs(600);
@@ -36,23 +36,39 @@ pub async fn run(
     outcome
 }
 
-/// Restores a machine. A template that does not restore is baked again, once.
+/// A machine for the request: one that waits in a pool, or else a new one.
 async fn sandbox(host: &Host, request: &RunRequest, trace: &Trace) -> Result<Sandbox, Error> {
-    let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
-    let shape = Shape { spec, disk: request.disk_size };
-    let template = Template::get(host, &request.image, shape).await?;
+    let (image, shape) = (&request.image, request.shape());
+    let purpose = Purpose::new(host, image, shape)?;
+    if let Some(claimed) = pool::claim(host, &purpose.key).await {
+        trace.done("claimed");
+        return Ok(claimed);
+    }
+    let template = Template::of(host, purpose).await?;
     trace.done("template");
-    match Sandbox::launch(host, &template, trace).await {
+    restore(host, image, template, trace).await?.rouse().await
+}
+
+/// Restores a machine. A template that does not restore is baked again, once.
+pub(crate) async fn restore(
+    host: &Host,
+    image: &Name,
+    template: Template,
+    trace: &Trace,
+) -> Result<Resting, Error> {
+    match Resting::restore(host, &template, trace).await {
         Err(Error::Engine(EngineError::BadImage(_))) => {
+            let shape = template.shape;
             template.discard();
-            let template = Template::get(host, &request.image, shape).await?;
-            Sandbox::launch(host, &template, trace).await
+            let template = Template::get(host, image, shape).await?;
+            Resting::restore(host, &template, trace).await
         }
-        launched => launched,
+        restored => restored,
     }
 }
 
-async fn work(
+/// Does in a machine what is to be done.
+pub(crate) async fn work(
     sandbox: &mut Sandbox,
     request: &RunRequest,
     output: &mut dyn Output,
@@ -106,7 +122,7 @@ fn process(request: &RunRequest) -> Exec {
 
 /// A failure before the command could have had any effect. A machine that
 /// never came so far was never reached, whatever became of it.
-fn not_started(error: Error, start: Instant) -> RunError {
+pub(crate) fn not_started(error: Error, start: Instant) -> RunError {
     let kind = lampyr_types::ErrorKind::ConnectionFailed;
     RunError { kind, duration: start.elapsed(), ..RunError::from(error) }
 }

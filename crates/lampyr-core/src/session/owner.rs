@@ -320,7 +320,8 @@ pub(super) async fn comes(ending: &mut watch::Receiver<bool>) {
     let _ = ending.wait_for(|ending| *ending).await;
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Waits until then; for ever where there is no such moment.
+pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
