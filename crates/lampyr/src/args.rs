@@ -1,11 +1,13 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
+mod pool;
 mod session;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::env_vars;
 
+pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 
 /// Run commands in sealed microVMs
@@ -34,6 +36,15 @@ pub(crate) enum Command {
     /// Own a session that `session start` has asked for.
     #[command(hide = true)]
     SessionOwner,
+    /// Run a command many times, or hold warm VMs ready for `run`
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Keep a pool that `pool start` has asked for.
+    #[command(hide = true)]
+    PoolKeeper,
+    /// Own a VM that a pool's keeper has asked for.
+    #[command(hide = true)]
+    PoolMember,
     /// Check what this host can do and what is in the way
     Doctor(DoctorArgs),
     /// Remove what processes that died have left

@@ -3,6 +3,7 @@
 
 mod config;
 mod machine;
+mod pool;
 mod run;
 mod session;
 mod transfer;
@@ -21,6 +22,7 @@ use crate::world::World;
 
 use config::Config;
 use machine::Machine;
+pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
 pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
 
