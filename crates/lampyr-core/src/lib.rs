@@ -39,7 +39,7 @@ pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
-pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
+pub use measure::{ColdBoot, Launched, claim, cold_boot, launch, plain_boot};
 pub use pool::{
     Batch, MemberWord, PoolMachine, PoolMemberRequest, PoolRecord, PoolRequest, keep_pool,
     own_member, pools, run_batch, start_pool, stop_pool,

@@ -8,8 +8,8 @@ use lampyr_proto::{Exec, Job};
 
 use crate::exec::{Source, exec};
 use crate::sandbox::Sandbox;
-use crate::template::{Nowhere, Template};
-use crate::{Error, Host, RunRequest, Trace, template};
+use crate::template::{Nowhere, Purpose, Template};
+use crate::{Error, Host, RunRequest, Trace, pool, template};
 
 /// A machine that was launched to be measured.
 pub struct Launched {
@@ -65,6 +65,12 @@ pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error
     let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
     sandbox.awake().await?;
     Ok(Launched { sandbox })
+}
+
+/// Claims a machine of a pool as `run` does; `None` where none is ready.
+pub async fn claim(host: &Host, request: &RunRequest) -> Result<Option<Launched>, Error> {
+    let purpose = Purpose::new(host, &request.image, request.shape())?;
+    Ok(pool::claim(host, &purpose.key).await.map(|sandbox| Launched { sandbox }))
 }
 
 impl Launched {

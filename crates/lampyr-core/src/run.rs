@@ -1,6 +1,6 @@
 //! `run`: a machine for one command.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lampyr_engine::EngineError;
 use lampyr_proto::Exec;
@@ -25,28 +25,37 @@ pub async fn run(
     trace: &Trace,
 ) -> Result<Outcome, RunError> {
     let start = Instant::now();
-    // Boxed: baking a template is a large future, and seldom needed.
     let forwards = Forwards::bind(&request.forwards).await.map_err(|e| not_started(e, start))?;
-    let mut sandbox =
-        Box::pin(sandbox(host, request, trace)).await.map_err(|e| not_started(e, start))?;
+    // Boxed: baking a template is a large future, and seldom needed.
+    let ready = Box::pin(ready(host, request, trace)).await;
+    let (mut sandbox, asked) = ready.map_err(|e| not_started(e, start))?;
     let _forwarding = forwards.serve(&sandbox.channel(), || ());
-    let outcome = Box::pin(work(&mut sandbox, request, output, trace, start)).await;
+    let outcome = Box::pin(work(&mut sandbox, asked, request, output, trace)).await;
     sandbox.end().await;
     trace.done("ended");
     outcome
 }
 
-/// A machine for the request: one that waits in a pool, or else a new one.
-async fn sandbox(host: &Host, request: &RunRequest, trace: &Trace) -> Result<Sandbox, Error> {
+/// A machine that has been asked for the command: one that waited in a pool,
+/// or else a new one.
+async fn ready(
+    host: &Host,
+    request: &RunRequest,
+    trace: &Trace,
+) -> Result<(Sandbox, Asked), Error> {
     let (image, shape) = (&request.image, request.shape());
     let purpose = Purpose::new(host, image, shape)?;
     if let Some(claimed) = pool::claim(host, &purpose.key).await {
         trace.done("claimed");
-        return Ok(claimed);
+        // Nothing of one that fails so early was heard or seen by anybody.
+        if let Ok(ready) = prepare(claimed, request, trace).await {
+            return Ok(ready);
+        }
     }
     let template = Template::of(host, purpose).await?;
     trace.done("template");
-    restore(host, image, template, trace).await?.rouse().await
+    let sandbox = restore(host, image, template, trace).await?.rouse().await?;
+    prepare(sandbox, request, trace).await
 }
 
 /// Restores a machine. A template that does not restore is baked again, once.
@@ -67,22 +76,24 @@ pub(crate) async fn restore(
     }
 }
 
-/// Does in a machine what is to be done.
+/// Hears the command that was asked for to its end.
 pub(crate) async fn work(
     sandbox: &mut Sandbox,
+    asked: Asked,
     request: &RunRequest,
     output: &mut dyn Output,
     trace: &Trace,
-    start: Instant,
 ) -> Result<Outcome, RunError> {
     let channel = sandbox.channel();
-    let asked = prepare(sandbox, request, trace).await.map_err(|e| not_started(e, start))?;
-    let begun = Instant::now();
+    let (begun, asked_at) = (Instant::now(), asked.at);
     let source = if request.stdin { Source::Ours } else { Source::Empty };
     let terms = Terms { timeout: Some(request.timeout), controls: None };
     let command = asked.finish(source, output, terms);
     let exited = sandbox.while_alive(command).await.map_err(|e| failed(e, begun))?;
-    let outcome = outcome(&exited, begun.elapsed());
+    // A command that was over when we heard that it could begin took as long as
+    // the guest says, within what can be true.
+    let said = Duration::from_micros(exited.wall_us).min(asked_at.elapsed());
+    let outcome = outcome(&exited, begun.elapsed().max(said));
     trace.done("command");
     for copy in &request.copy_out {
         let fetched = sandbox.while_alive(in_time(files::fetch(&channel, copy))).await;
@@ -91,13 +102,25 @@ pub(crate) async fn work(
     Ok(outcome)
 }
 
-/// Copies what the command needs and asks for it. Without copies the guest
-/// hears of the command while it still learns who it is: one wait less.
-async fn prepare(
-    sandbox: &mut Sandbox,
+/// Makes ready for the command and asks for it. A machine in which that fails
+/// is ended.
+pub(crate) async fn prepare(
+    mut sandbox: Sandbox,
     request: &RunRequest,
     trace: &Trace,
-) -> Result<Asked, Error> {
+) -> Result<(Sandbox, Asked), Error> {
+    match ask(&mut sandbox, request, trace).await {
+        Ok(asked) => Ok((sandbox, asked)),
+        Err(e) => {
+            sandbox.end().await;
+            Err(e)
+        }
+    }
+}
+
+/// Copies what the command needs and asks for it. Without copies the guest
+/// hears of the command while it still learns who it is: one wait less.
+async fn ask(sandbox: &mut Sandbox, request: &RunRequest, trace: &Trace) -> Result<Asked, Error> {
     let channel = sandbox.channel();
     for copy in &request.copy_in {
         sandbox.awake().await?;

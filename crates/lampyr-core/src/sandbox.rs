@@ -30,6 +30,8 @@ pub(crate) struct Resting {
     pub(crate) machine: Box<dyn Machine>,
     /// The connection to its agent, on which nobody speaks.
     pub(crate) line: UnixStream,
+    /// How long it may take to answer.
+    pub(crate) patience: Duration,
     pub(crate) home: Home,
 }
 
@@ -40,6 +42,7 @@ pub(crate) struct Sandbox {
     channel: Channel,
     /// What says that the guest knows who it is, until it was heard.
     waking: Option<Stream>,
+    patience: Duration,
     home: Home,
 }
 
@@ -102,15 +105,15 @@ impl Resting {
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
         trace.done("restored");
         let line = connection(&mut *machine)?;
-        Ok(Self { id, machine, line, home })
+        Ok(Self { id, machine, line, patience: RESUME_WAIT, home })
     }
 
     /// Makes it somebody. What is asked before [`Sandbox::awake`] is done after
     /// it has heard who it is.
     pub(crate) async fn rouse(self) -> Result<Sandbox, Error> {
-        let Self { id, machine, line, home } = self;
+        let Self { id, machine, line, patience, home } = self;
         let channel = Channel::greet(line);
-        let mut sandbox = Sandbox { id, machine, channel, waking: None, home };
+        let mut sandbox = Sandbox { id, machine, channel, waking: None, patience, home };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }
@@ -136,9 +139,9 @@ impl Sandbox {
             other => return Err(Error::Agent(format!("the agent answered {other:?}"))),
         }
         drop(channel);
-        let Self { id, machine, channel, home, .. } = self;
+        let Self { id, machine, channel, patience, home, .. } = self;
         channel.close().await;
-        Ok(Resting { id, machine, line, home })
+        Ok(Resting { id, machine, line, patience, home })
     }
 
     /// Tells the guest who it is now; no command runs before it knows.
@@ -154,12 +157,12 @@ impl Sandbox {
         let Some(waking) = self.waking.take() else { return Ok(()) };
         let channel = self.channel.clone();
         let answer = async { Ok(channel.answer(waking).await?) };
-        match tokio::time::timeout(RESUME_WAIT, self.while_alive(answer)).await {
+        match tokio::time::timeout(self.patience, self.while_alive(answer)).await {
             Ok(Ok(Event::Done)) => Ok(()),
             Ok(Ok(other)) => Err(Error::Agent(format!("the agent answered {other:?}"))),
             Ok(Err(e)) => Err(e),
             Err(_) => {
-                Err(EngineError::Slow { what: "resume", seconds: RESUME_WAIT.as_secs() }.into())
+                Err(EngineError::Slow { what: "resume", seconds: self.patience.as_secs() }.into())
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::task::{JoinError, JoinSet};
 
 use super::warm::warm;
-use crate::run::{not_started, work};
+use crate::run::{not_started, prepare, work};
 use crate::sandbox::Resting;
 use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace};
 
@@ -92,8 +92,10 @@ async fn perform(
     output: &mut dyn Output,
 ) -> Result<Outcome, RunError> {
     let start = Instant::now();
-    let mut sandbox = resting.rouse().await.map_err(|e| not_started(e, start))?;
-    let outcome = Box::pin(work(&mut sandbox, request, output, &Trace::new(), start)).await;
+    let trace = Trace::new();
+    let ready = async { prepare(resting.rouse().await?, request, &trace).await };
+    let (mut sandbox, asked) = ready.await.map_err(|e| not_started(e, start))?;
+    let outcome = Box::pin(work(&mut sandbox, asked, request, output, &trace)).await;
     sandbox.end().await;
     outcome
 }

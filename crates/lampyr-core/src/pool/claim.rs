@@ -14,14 +14,16 @@ use crate::Host;
 use crate::sandbox::{Home, Resting, Sandbox};
 use crate::session::socket;
 
-/// How long a member may take to be somebody. It takes a hundredth of it; one
-/// that takes longer is left to its owner, and the run restores a machine.
+/// How long an owner may take to give its member away. It takes a hundredth of
+/// that; of one that takes longer the run wants nothing any more.
 const CLAIM_WAIT: Duration = Duration::from_secs(1);
+/// The same for what was claimed, to know who it is.
+const AWAKE_WAIT: Duration = Duration::from_secs(3);
 /// How long an owner may take to remove a member.
 const END_WAIT: Duration = Duration::from_secs(10);
 
 /// A member made from the template with this key; `None` where none can be
-/// had, for whatever reason. It knows who it is, and nobody else has it.
+/// had, for whatever reason. Nobody else has it.
 pub(crate) async fn claim(host: &Host, key: &str) -> Option<Sandbox> {
     for id in waiting(&host.store, key) {
         match tokio::time::timeout(CLAIM_WAIT, take(host, id)).await {
@@ -41,10 +43,8 @@ async fn take(host: &Host, id: SandboxId) -> Option<Sandbox> {
     }
     let line = handover::take(&owner).await.ok()?;
     let machine = Box::new(Claimed { owner, heard: Heard::default() });
-    let resting = Resting { id, machine, line, home: Home::of_another(dir) };
-    let mut sandbox = resting.rouse().await.ok()?;
-    sandbox.awake().await.ok()?;
-    Some(sandbox)
+    let home = Home::of_another(dir);
+    Resting { id, machine, line, patience: AWAKE_WAIT, home }.rouse().await.ok()
 }
 
 /// A machine that somebody else owns for us. Its owner ends it as soon as it

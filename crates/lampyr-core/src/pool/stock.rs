@@ -15,6 +15,10 @@ const LONGEST: Duration = Duration::from_mins(1);
 /// After so long without a failure the next one counts as the first.
 const CALM: Duration = Duration::from_mins(10);
 
+/// How long the first command of a claimed member has the processors to itself
+/// while others are still ready.
+const BREATH: Duration = Duration::from_millis(200);
+
 /// What a keeper should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
@@ -84,6 +88,9 @@ impl Stock {
             Happening::Claimed => {
                 self.ready = self.ready.saturating_sub(1);
                 self.quiet_since = now;
+                if self.ready > 0 {
+                    self.not_before = self.not_before.max(now + BREATH);
+                }
             }
             Happening::Failed => {
                 self.making = false;

@@ -1,5 +1,6 @@
 //! `lampyr bench`: the published table of speeds, measured here and now.
 
+mod pool;
 mod process;
 mod session;
 mod table;
@@ -65,6 +66,7 @@ async fn measure(
     rows.extend(commands(host, request, 10 * n).await?);
     rows.push(processes(n)?);
     rows.extend(session::rows(host, home, request, 10 * n).await?);
+    rows.extend(pool::rows(host, home, request, n).await?);
     rows.extend(idle(host, request).await?);
     rows.extend(cold(host, request, (n / 4).max(2)).await?);
     Ok(rows)
