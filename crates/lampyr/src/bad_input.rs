@@ -53,6 +53,9 @@ pub(crate) enum BadInput {
     /// Neither one session nor all, or both.
     #[error("give either one session or --all")]
     OneOrAll,
+    /// Neither one pool nor all, or both.
+    #[error("give either one pool or --all")]
+    OnePoolOrAll,
     /// A copy that is not between here and a session.
     #[error("exactly one side of a copy must be SESSION:/path")]
     CopySides,
@@ -258,6 +261,7 @@ impl BadInput {
             Self::PoolForward => "use lampyr run --forward, or a session",
             Self::PoolDownload => "for example: --download /out:./out-{run}",
             Self::OneOrAll => "for example: lampyr session stop builder",
+            Self::OnePoolOrAll => "`lampyr pool list` shows all pools",
             Self::CopySides => "for example: lampyr cp ./src builder:/src",
             Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",
             Self::NoHome => "set LAMPYR_HOME to a directory of your own",

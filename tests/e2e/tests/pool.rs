@@ -322,7 +322,7 @@ fn what_makes_no_sense_starts_nothing() {
         (&["pool", "start", "--size", "1", "--ttl", "soon"], "soon"),
         (&["pool", "start", "--size", "1", "--memory", "1MB"], "too small"),
         (&["pool", "start", "--size", "1", "--forward", "1:2"], "--forward"),
-        (&["pool", "stop"], "<ID|--all>"),
+        (&["pool", "stop"], "one pool or --all"),
         (&["pool", "stop", "x", "--all"], "--all"),
         (&["pool", "run"], "no command"),
         (&["pool", "run", " "], "empty"),

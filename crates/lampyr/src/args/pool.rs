@@ -67,7 +67,6 @@ pub(crate) struct PoolStartArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PoolStopArgs {
     /// The pool's id
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) id: Option<String>,
     /// End all pools
     #[arg(long)]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use crate::args::{ListArgs, PoolCommand, PoolStartArgs, PoolStopArgs};
+use crate::bad_input::BadInput;
 use crate::core_api::{self as core, MemberWord, PoolRecord};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -104,9 +105,12 @@ fn tell(word: &MemberWord) -> bool {
 
 fn stop(args: &PoolStopArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
     let home = layers.home();
-    let ids = match &args.id {
-        Some(id) => vec![id.clone()],
-        None => core::pools(home)?.into_iter().map(|(pool, _)| pool.id.to_string()).collect(),
+    let ids = match (&args.id, args.all) {
+        (Some(id), false) => vec![id.clone()],
+        (None, true) => {
+            core::pools(home)?.into_iter().map(|(pool, _)| pool.id.to_string()).collect()
+        }
+        _ => return Err(BadInput::OnePoolOrAll.into()),
     };
     let mut answers = Vec::new();
     for id in &ids {
