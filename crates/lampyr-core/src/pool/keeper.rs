@@ -45,16 +45,29 @@ pub async fn stop_pool(home: &Path, id: &str) -> Result<Stopped, Error> {
     }
     let store = Store::open(home)?;
     let dir = store.dir(Part::Pools)?.join(known.to_string());
-    if is_held(&dir) {
-        // Between our look and our call it may go by itself.
-        if let Ok(mut keeper) = socket::connect(&dir).await {
-            let silent = |_| Error::Agent("the pool's keeper does not answer".into());
-            tokio::time::timeout(STOP_WAIT, gone(&mut keeper)).await.map_err(silent)?;
-            return Ok(Stopped::Now);
-        }
+    let kept = is_held(&dir);
+    if kept {
+        let silent = |_| Error::Agent("the pool's keeper does not answer".into());
+        tokio::time::timeout(STOP_WAIT, over(&dir)).await.map_err(silent)?;
     }
+    // Of a keeper that was killed the directory is left.
+    let dead = std::fs::remove_dir_all(&dir).is_ok();
     let ended = store.dir(Part::Ended)?.join(known.to_string()).exists();
-    if ended || dir.exists() { Ok(Stopped::Before) } else { Err(missing()) }
+    match (kept, dead || ended) {
+        (true, _) => Ok(Stopped::Now),
+        (false, true) => Ok(Stopped::Before),
+        (false, false) => Err(missing()),
+    }
+}
+
+/// Tells the keeper in `dir` to end and waits until it has.
+async fn over(dir: &Path) {
+    // Where somebody else has told it before, it listens no more.
+    if let Ok(mut keeper) = socket::connect(dir).await {
+        gone(&mut keeper).await;
+    }
+    let lock = dir.join("lock");
+    let _ = tokio::task::spawn_blocking(move || Lock::wait(&lock)).await;
 }
 
 /// Keeps a pool until somebody stops it or its time is over. `owner` makes the

@@ -87,7 +87,7 @@ impl Stock {
             Happening::Ready => (self.making, self.ready) = (false, self.ready + 1),
             Happening::Claimed => {
                 self.ready = self.ready.saturating_sub(1);
-                self.quiet_since = now;
+                (self.quiet_since, self.failures) = (now, 0);
                 if self.ready > 0 {
                     self.not_before = self.not_before.max(now + BREATH);
                 }
@@ -184,6 +184,25 @@ mod tests {
         now += CALM + PAUSE;
         stock.live(Happening::Failed, now);
         assert_eq!(stock.duty(now), Duty::Wait(Some(now + PAUSE)));
+    }
+
+    #[test]
+    fn a_claim_has_the_processors_to_itself_while_others_are_ready() {
+        let born = Instant::now();
+        let mut stock = Stock::new(born, 2, None);
+        for _ in 0..2 {
+            stock.live(Happening::Begun, born);
+            stock.live(Happening::Ready, born);
+        }
+        stock.live(Happening::Claimed, born);
+        assert_eq!(stock.duty(born), Duty::Wait(Some(born + BREATH)));
+        assert_eq!(stock.duty(born + BREATH), Duty::Make);
+        // The last one is missed at once.
+        let mut stock = Stock::new(born, 1, None);
+        stock.live(Happening::Begun, born);
+        stock.live(Happening::Ready, born);
+        stock.live(Happening::Claimed, born);
+        assert_eq!(stock.duty(born), Duty::Make);
     }
 
     #[test]
