@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use lampyr_e2e::{Call, Process, TestContext, entries, eventually};
@@ -11,6 +13,9 @@ use serde_json::Value;
 const REFILL: Duration = Duration::from_mins(1);
 /// What tells one machine from another.
 const WHO: &str = "hostname; cat /etc/machine-id";
+
+/// A server that says what it heard.
+const HEAR: &str = r#"import socket; c=socket.create_server(("127.0.0.1",7000)).accept()[0]; print(c.recv(9).decode())"#;
 
 /// A pool that ends with its test.
 struct Pool<'a> {
@@ -161,6 +166,22 @@ fn files_input_and_ports_work_in_a_member_as_in_any_run() {
     let ran = own.lampyr(words).stdin("piped\n").envelope();
     assert_eq!(ran.success(), "copied\nb\npiped\n");
     assert_eq!(vec![host_name(&std::fs::read_to_string(back).unwrap())], waiting);
+
+    pool.full(1);
+    let waiting = members(&own);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let forward = format!("--forward={port}:7000");
+    let live = own.lampyr(["run", &forward, "--", "python3", "-c", HEAR]).start();
+    eventually("nobody is claimed", || members(&own) != waiting);
+    // Until the server is up, connections are closed at once.
+    while live.process().is_some() {
+        if let Ok(mut peer) = TcpStream::connect(("127.0.0.1", port)) {
+            let _ = peer.write_all(b"hello").and_then(|()| peer.shutdown(Shutdown::Write));
+            let _ = peer.read_to_end(&mut Vec::new());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(live.finish().envelope().success(), "hello\n");
     drop(pool);
     own.assert_tidy();
 }
