@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::warm::warm;
 use crate::run::{not_started, prepare, work};
 use crate::sandbox::Resting;
+use crate::template::Purpose;
 use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace};
 
 /// How many runs, and how.
@@ -64,7 +65,11 @@ type Made = (Instant, Result<Resting, Error>);
 
 async fn machine(host: Arc<Host>, request: RunRequest) -> Made {
     let start = Instant::now();
-    (start, warm(&host, &request.image, request.shape()).await)
+    let made = async {
+        let purpose = Purpose::new(&host, &request.image, request.shape())?;
+        warm(&host, &request.image, purpose).await
+    };
+    (start, made.await)
 }
 
 fn joined(made: Result<Made, JoinError>) -> Result<Resting, RunError> {

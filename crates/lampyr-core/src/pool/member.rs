@@ -83,10 +83,10 @@ pub async fn own_member(
 }
 
 async fn start(host: &Host, request: &PoolMemberRequest) -> Result<Member, Error> {
-    let PoolMachine { image, .. } = &request.machine;
-    let shape = request.machine.shape();
-    let key = Purpose::new(host, image, shape)?.key;
-    let resting = warm::warm(host, image, shape).await?;
+    let image = &request.machine.image;
+    let purpose = Purpose::new(host, image, request.machine.shape())?;
+    let key = purpose.key.clone();
+    let resting = warm::warm(host, image, purpose).await?;
     let dir = resting.home.path();
     let listener = socket::listen(dir).map_err(at(dir))?;
     let mark = Mark(announce(&host.store, &key, resting.id, request.pool)?);

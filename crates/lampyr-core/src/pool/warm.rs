@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use crate::exec::{Source, exec};
 use crate::run::restore;
 use crate::sandbox::Resting;
-use crate::template::{Nowhere, Shape, Template};
+use crate::template::{Nowhere, Purpose, Template};
 use crate::{Error, Host, Trace};
 
 /// Takes the way that most commands take, so that an emulated processor has
@@ -22,8 +22,8 @@ const COMMAND: &str = "uname >/dev/null; :";
 const WARM_WAIT: Duration = Duration::from_mins(1);
 
 /// Restores a machine, lets it run a throw-away command and puts it to rest.
-pub(super) async fn warm(host: &Host, image: &Name, shape: Shape) -> Result<Resting, Error> {
-    let template = Template::get(host, image, shape).await?;
+pub(super) async fn warm(host: &Host, image: &Name, purpose: Purpose) -> Result<Resting, Error> {
+    let template = Template::of(host, purpose).await?;
     let resting = restore(host, image, template, &Trace::new()).await?;
     let slow = |_| EngineError::Slow { what: "get warm", seconds: WARM_WAIT.as_secs() };
     tokio::time::timeout(WARM_WAIT, exercise(resting)).await.map_err(slow)?
