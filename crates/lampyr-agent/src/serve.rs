@@ -64,6 +64,8 @@ struct Server {
     /// restore, and what is let go when the host greets.
     parked: Option<Parked>,
     warmer: Option<Warmer>,
+    /// A warmer was let go once; this processor needs no more of them.
+    warmed: bool,
 }
 
 impl Server {
@@ -88,6 +90,7 @@ impl Server {
             nobody: false,
             parked: None,
             warmer: None,
+            warmed: false,
         })
     }
 
@@ -136,6 +139,7 @@ impl Server {
         if let Some(greeting) = self.conversation.feed(bytes) {
             if let Some(warmer) = self.warmer.take() {
                 warmer.go();
+                self.warmed = true;
             }
             self.port.out().extend_from_slice(&greeting.to_bytes());
         }
@@ -235,7 +239,7 @@ impl Server {
     /// Gets ready to be saved: what a restored guest will want is made now.
     fn rest(&mut self, stream: u32) -> io::Result<()> {
         self.parked = Parked::new(self.cgroups.take()).ok();
-        self.warmer = Warmer::park();
+        self.warmer = if self.warmed { None } else { Warmer::park() };
         self.nobody = true;
         self.say(stream, &Event::Done);
         self.port.flush_all()?;

@@ -9,14 +9,13 @@ mod accept;
 mod driver;
 mod stream;
 
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lampyr_proto::{
     Event, GENERATION, Greeting, Hello, MAX_REQUEST, Request, Welcome, WireError, encode_message,
 };
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) use accept::{Answer, ClientInput, Piece, Served, accept};
 use driver::{Command, Driver};
@@ -55,7 +54,7 @@ pub(crate) enum ChannelError {
 #[derive(Debug, Clone)]
 pub(crate) struct Channel {
     commands: mpsc::Sender<Command>,
-    ended: Arc<OnceLock<ChannelError>>,
+    ended: watch::Receiver<Option<ChannelError>>,
 }
 
 impl Channel {
@@ -64,11 +63,10 @@ impl Channel {
     /// conversation and is passed over.
     pub(crate) fn greet(connection: UnixStream) -> Self {
         let (commands, inbox) = mpsc::channel(64);
-        let ended = Arc::new(OnceLock::new());
+        let (verdict, ended) = watch::channel(None);
         let driver = Driver::new(connection, inbox, Greeting(crate::random::bytes()));
-        let verdict = ended.clone();
         tokio::spawn(async move {
-            let _ = verdict.set(driver.run().await);
+            let _ = verdict.send(Some(driver.run().await));
         });
         Self { commands, ended }
     }
@@ -116,6 +114,14 @@ impl Channel {
 
     /// Why the conversation is over.
     pub(crate) fn verdict(&self) -> ChannelError {
-        self.ended.get().cloned().unwrap_or(ChannelError::Closed)
+        self.ended.borrow().clone().unwrap_or(ChannelError::Closed)
+    }
+
+    /// Ends the conversation, of which nothing may be held any more, and waits
+    /// until nobody reads from its connection.
+    pub(crate) async fn close(self) {
+        let Self { commands, mut ended } = self;
+        drop(commands);
+        let _ = ended.wait_for(Option::is_some).await;
     }
 }

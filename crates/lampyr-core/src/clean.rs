@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use lampyr_store::{Lock, Part, Store, at};
 
-use crate::{Error, session};
+use crate::{Error, pool, session};
 
 /// How long an output that was too long for its envelope is kept.
 const KEEP_OUTPUTS: Duration = Duration::from_hours(24);
@@ -39,9 +39,16 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
     }
     let store = Store::open(home)?;
     let mut cleaned = Cleaned::default();
-    for (part, what) in [(Part::Sandboxes, "sandbox"), (Part::Tmp, "unfinished work")] {
+    let owned =
+        [(Part::Sandboxes, "sandbox"), (Part::Pools, "pool"), (Part::Tmp, "unfinished work")];
+    for (part, what) in owned {
         for path in entries(&store.dir(part)?)? {
             sweep(&store, &path, what, dry_run, &mut cleaned)?;
+        }
+    }
+    for mark in entries(&store.dir(Part::Members)?)? {
+        if !pool::is_waiting(&store, &mark) {
+            remove(&mark, "mark of a pool's VM", dry_run, &mut cleaned)?;
         }
     }
     for (part, what, keep) in

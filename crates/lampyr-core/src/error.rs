@@ -65,8 +65,11 @@ pub enum Error {
     /// The connection to a session broke.
     #[error("the session went away")]
     Disconnected,
-    /// The owner of a session could not be started.
-    #[error("cannot start the session's process: {0}")]
+    /// There is no such pool, and never was.
+    #[error("pool '{0}' not found")]
+    NoPool(String),
+    /// The process that owns a session or a pool could not be started.
+    #[error("cannot start its owner's process: {0}")]
     Owner(std::io::Error),
     /// Somebody else failed and said how.
     #[error("{message}")]
@@ -160,6 +163,7 @@ impl Error {
             Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => last_words(ended),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
+            Self::NoPool(_) => Some("`lampyr pool list` shows those that there are".into()),
             Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),
             Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
             Self::NoVolume(name) => Some(format!("`lampyr volume create {name}` makes it")),

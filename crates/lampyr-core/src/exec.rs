@@ -58,6 +58,8 @@ pub(crate) async fn exec(
 pub(crate) struct Asked {
     channel: Channel,
     stream: Stream,
+    /// When it was asked for.
+    pub(crate) at: Instant,
 }
 
 impl Asked {
@@ -68,7 +70,8 @@ impl Asked {
 
     /// Asks for whatever is answered as a process is.
     pub(crate) async fn of(channel: &Channel, request: &Request) -> Result<Self, Error> {
-        Ok(Self { channel: channel.clone(), stream: channel.open(request).await? })
+        let (channel, at) = (channel.clone(), Instant::now());
+        Ok(Self { stream: channel.open(request).await?, channel, at })
     }
 
     /// Feeds it and hears it to its end.

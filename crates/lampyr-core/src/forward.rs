@@ -34,7 +34,14 @@ pub(crate) struct Forwards(Vec<(TcpListener, u16)>);
 
 /// Ports in use. Dropped, they are closed, and so is what goes through them.
 pub(crate) struct Forwarding {
-    _ports: JoinSet<()>,
+    ports: JoinSet<()>,
+}
+
+impl Forwarding {
+    /// Closes the ports and waits until they are.
+    pub(crate) async fn close(mut self) {
+        self.ports.shutdown().await;
+    }
 }
 
 impl Forwards {
@@ -60,7 +67,7 @@ impl Forwards {
         for (listener, guest) in self.0 {
             ports.spawn(serve(listener, guest, channel.clone(), busy.clone()));
         }
-        Forwarding { _ports: ports }
+        Forwarding { ports }
     }
 }
 

@@ -17,6 +17,7 @@ mod host;
 mod measure;
 mod memory;
 mod mount;
+mod pool;
 mod random;
 mod run;
 mod sandbox;
@@ -31,15 +32,22 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use lampyr_engine::MachineSpec;
 use lampyr_types::{Name, Size, Span};
+
+use template::Shape;
 
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
-pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
+pub use measure::{ColdBoot, Launched, claim, cold_boot, launch, plain_boot};
 pub use mount::{Mount, MountSource};
+pub use pool::{
+    Batch, MemberWord, PoolMachine, PoolMemberRequest, PoolRecord, PoolRequest, keep_pool,
+    own_member, pools, run_batch, start_pool, stop_pool,
+};
 pub use run::run;
 pub use session::{
     ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
@@ -104,6 +112,13 @@ pub struct RunRequest {
     pub forwards: Vec<Forward>,
     /// What of this host the VM sees.
     pub mounts: Vec<Mount>,
+}
+
+impl RunRequest {
+    fn shape(&self) -> Shape {
+        let spec = MachineSpec { cpus: self.cpus, memory: self.memory.as_bytes() };
+        Shape { spec, disk: self.disk_size }
+    }
 }
 
 /// Which of a command's outputs.

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lampyr_engine::{Machine, MachineSpec};
+use lampyr_engine::Machine;
 use lampyr_proto::{Exec, Job};
 
 use crate::exec::{Source, exec};
 use crate::sandbox::Sandbox;
-use crate::template::{Nowhere, Shape, Template};
-use crate::{Error, Host, RunRequest, Trace, template};
+use crate::template::{Nowhere, Purpose, Template};
+use crate::{Error, Host, RunRequest, Trace, pool, template};
 
 /// A machine that was launched to be measured.
 pub struct Launched {
@@ -37,7 +37,7 @@ pub async fn plain_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, E
 }
 
 async fn boot(host: &Host, kernel: &Path, request: &RunRequest) -> Result<ColdBoot, Error> {
-    let shape = shape(request);
+    let shape = request.shape();
     let image = host.image(&request.image)?;
     let staging = host.store.stage()?;
     let start = Instant::now();
@@ -61,15 +61,16 @@ fn job(command: &str) -> Exec {
 
 /// Restores a machine as `run` does.
 pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error> {
-    let template = Template::get(host, &request.image, shape(request)).await?;
+    let template = Template::get(host, &request.image, request.shape()).await?;
     let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
     sandbox.awake().await?;
     Ok(Launched { sandbox })
 }
 
-fn shape(request: &RunRequest) -> Shape {
-    let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
-    Shape { spec, disk: request.disk_size }
+/// Claims a machine of a pool as `run` does; `None` where none is ready.
+pub async fn claim(host: &Host, request: &RunRequest) -> Result<Option<Launched>, Error> {
+    let purpose = Purpose::new(host, &request.image, request.shape())?;
+    Ok(pool::claim(host, &purpose.key).await.map(|sandbox| Launched { sandbox }))
 }
 
 impl Launched {

@@ -1,17 +1,17 @@
 //! `run`: a machine for one command.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use lampyr_engine::{EngineError, MachineSpec};
+use lampyr_engine::EngineError;
 use lampyr_proto::Exec;
-use lampyr_types::Span;
+use lampyr_types::{Name, Span};
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::forward::Forwards;
 use crate::mount::Mounts;
-use crate::sandbox::Sandbox;
-use crate::template::{Shape, Template};
-use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files};
+use crate::sandbox::{Resting, Sandbox};
+use crate::template::{Purpose, Template};
+use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files, pool};
 
 /// How long each `--copy` and `--download` may take.
 const COPY_WAIT: Span = Span::secs(600);
@@ -26,51 +26,77 @@ pub async fn run(
     trace: &Trace,
 ) -> Result<Outcome, RunError> {
     let start = Instant::now();
-    // Boxed: baking a template is a large future, and seldom needed.
     let forwards = Forwards::bind(&request.forwards).await.map_err(|e| not_started(e, start))?;
-    let mounts = Mounts::open(&host.store, &request.mounts).map_err(|e| not_started(e, start))?;
-    let mut sandbox =
-        Box::pin(sandbox(host, request, trace)).await.map_err(|e| not_started(e, start))?;
+    // Boxed: baking a template is a large future, and seldom needed.
+    let ready = Box::pin(ready(host, request, trace)).await;
+    let (mut sandbox, asked) = ready.map_err(|e| not_started(e, start))?;
     let _forwarding = forwards.serve(&sandbox.channel(), || ());
-    let outcome = Box::pin(work(&mut sandbox, request, mounts, output, trace, start)).await;
+    let outcome = Box::pin(work(&mut sandbox, asked, request, output, trace)).await;
     sandbox.end().await;
     trace.done("ended");
     outcome
 }
 
-/// Restores a machine. A template that does not restore is baked again, once.
-async fn sandbox(host: &Host, request: &RunRequest, trace: &Trace) -> Result<Sandbox, Error> {
-    let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
-    let shape = Shape { spec, disk: request.disk_size };
-    let template = Template::get(host, &request.image, shape).await?;
-    trace.done("template");
-    match Sandbox::launch(host, &template, trace).await {
-        Err(Error::Engine(EngineError::BadImage(_))) => {
-            template.discard();
-            let template = Template::get(host, &request.image, shape).await?;
-            Sandbox::launch(host, &template, trace).await
+/// A machine that has been asked for the command: one that waited in a pool,
+/// or else a new one.
+async fn ready(
+    host: &Host,
+    request: &RunRequest,
+    trace: &Trace,
+) -> Result<(Sandbox, Asked), Error> {
+    let (image, shape) = (&request.image, request.shape());
+    let purpose = Purpose::new(host, image, shape)?;
+    let mut mounts = Mounts::open(&host.store, &request.mounts)?;
+    if let Some(claimed) = pool::claim(host, &purpose.key).await {
+        trace.done("claimed");
+        // Nothing of one that fails so early was heard or seen by anybody.
+        if let Ok(ready) = prepare(claimed, request, mounts, trace).await {
+            return Ok(ready);
         }
-        launched => launched,
+        mounts = Mounts::open(&host.store, &request.mounts)?;
+    }
+    let template = Template::of(host, purpose).await?;
+    trace.done("template");
+    let sandbox = restore(host, image, template, trace).await?.rouse().await?;
+    prepare(sandbox, request, mounts, trace).await
+}
+
+/// Restores a machine. A template that does not restore is baked again, once.
+pub(crate) async fn restore(
+    host: &Host,
+    image: &Name,
+    template: Template,
+    trace: &Trace,
+) -> Result<Resting, Error> {
+    match Resting::restore(host, &template, trace).await {
+        Err(Error::Engine(EngineError::BadImage(_))) => {
+            let shape = template.shape;
+            template.discard();
+            let template = Template::get(host, image, shape).await?;
+            Resting::restore(host, &template, trace).await
+        }
+        restored => restored,
     }
 }
 
-async fn work(
+/// Hears the command that was asked for to its end.
+pub(crate) async fn work(
     sandbox: &mut Sandbox,
+    asked: Asked,
     request: &RunRequest,
-    mounts: Mounts,
     output: &mut dyn Output,
     trace: &Trace,
-    start: Instant,
 ) -> Result<Outcome, RunError> {
     let channel = sandbox.channel();
-    let asked =
-        prepare(sandbox, request, mounts, trace).await.map_err(|e| not_started(e, start))?;
-    let begun = Instant::now();
+    let (begun, asked_at) = (Instant::now(), asked.at);
     let source = if request.stdin { Source::Ours } else { Source::Empty };
     let terms = Terms { timeout: Some(request.timeout), controls: None };
     let command = asked.finish(source, output, terms);
     let exited = sandbox.while_alive(command).await.map_err(|e| failed(e, begun))?;
-    let outcome = outcome(&exited, begun.elapsed());
+    // A command that was over when we heard that it could begin took as long as
+    // the guest says, within what can be true.
+    let said = Duration::from_micros(exited.wall_us).min(asked_at.elapsed());
+    let outcome = outcome(&exited, begun.elapsed().max(said));
     trace.done("command");
     for copy in &request.copy_out {
         let fetched = sandbox.while_alive(in_time(files::fetch(&channel, copy))).await;
@@ -79,10 +105,27 @@ async fn work(
     Ok(outcome)
 }
 
+/// Makes ready for the command and asks for it. A machine in which that fails
+/// is ended.
+pub(crate) async fn prepare(
+    mut sandbox: Sandbox,
+    request: &RunRequest,
+    mounts: Mounts,
+    trace: &Trace,
+) -> Result<(Sandbox, Asked), Error> {
+    match ask(&mut sandbox, request, mounts, trace).await {
+        Ok(asked) => Ok((sandbox, asked)),
+        Err(e) => {
+            sandbox.end().await;
+            Err(e)
+        }
+    }
+}
+
 /// Mounts and copies what the command needs and asks for it. Without either
 /// the guest hears of the command while it still learns who it is: one wait
 /// less.
-async fn prepare(
+async fn ask(
     sandbox: &mut Sandbox,
     request: &RunRequest,
     mounts: Mounts,
@@ -116,7 +159,7 @@ fn process(request: &RunRequest) -> Exec {
 
 /// A failure before the command could have had any effect. A machine that
 /// never came so far was never reached, whatever became of it.
-fn not_started(error: Error, start: Instant) -> RunError {
+pub(crate) fn not_started(error: Error, start: Instant) -> RunError {
     let kind = lampyr_types::ErrorKind::ConnectionFailed;
     RunError { kind, duration: start.elapsed(), ..RunError::from(error) }
 }

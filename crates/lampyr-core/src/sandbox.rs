@@ -8,9 +8,10 @@ use lampyr_engine::{EngineError, Machine};
 use lampyr_proto::{Event, Request, Resumed};
 use lampyr_store::{Lock, Part, at};
 use lampyr_types::SandboxId;
+use tokio::net::UnixStream;
 
 use crate::channel::{Channel, Stream};
-use crate::template::{Template, open_channel};
+use crate::template::{Template, connection};
 use crate::{Error, Host, Trace, random};
 
 /// How long a restored guest may take to answer. It is there in a tenth of a
@@ -21,6 +22,19 @@ const END_WAIT: Duration = Duration::from_secs(2);
 
 const DISK: &str = "disk.qcow2";
 
+/// A machine that nobody is yet: just restored, or put to rest again. It runs
+/// nothing before [`Self::rouse`]. Dropping it ends the machine and removes its
+/// directory.
+pub(crate) struct Resting {
+    pub(crate) id: SandboxId,
+    pub(crate) machine: Box<dyn Machine>,
+    /// The connection to its agent, on which nobody speaks.
+    pub(crate) line: UnixStream,
+    /// How long it may take to answer.
+    pub(crate) patience: Duration,
+    pub(crate) home: Home,
+}
+
 /// A running sandbox. Dropping it ends the machine and removes its directory.
 pub(crate) struct Sandbox {
     id: SandboxId,
@@ -28,11 +42,12 @@ pub(crate) struct Sandbox {
     channel: Channel,
     /// What says that the guest knows who it is, until it was heard.
     waking: Option<Stream>,
+    patience: Duration,
     home: Home,
 }
 
 /// The sandbox's directory and the lock that says somebody lives there.
-struct Home {
+pub(crate) struct Home {
     path: PathBuf,
     lock: Option<Lock>,
     /// Whether the directory stays.
@@ -46,6 +61,16 @@ impl Home {
         let mut home = Self { path, lock: None, left: false };
         home.lock = Some(Lock::wait(&home.path.join("lock"))?);
         Ok(home)
+    }
+
+    /// The directory of a sandbox that somebody else owns and removes.
+    pub(crate) fn of_another(path: PathBuf) -> Self {
+        Self { path, lock: None, left: true }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn disk(&self, host: &Host, size: u64) -> Result<File, Error> {
@@ -65,10 +90,9 @@ impl Drop for Home {
     }
 }
 
-impl Sandbox {
-    /// Restores a machine from `template` and tells it who it is now. What is
-    /// asked before [`Self::awake`] is done after it has heard that.
-    pub(crate) async fn launch(
+impl Resting {
+    /// Restores a machine from `template`.
+    pub(crate) async fn restore(
         host: &Host,
         template: &Template,
         trace: &Trace,
@@ -80,10 +104,44 @@ impl Sandbox {
         trace.done("layer");
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
         trace.done("restored");
-        let channel = open_channel(&mut *machine)?;
-        let mut sandbox = Self { id, machine, channel, waking: None, home };
+        let line = connection(&mut *machine)?;
+        Ok(Self { id, machine, line, patience: RESUME_WAIT, home })
+    }
+
+    /// Makes it somebody. What is asked before [`Sandbox::awake`] is done after
+    /// it has heard who it is.
+    pub(crate) async fn rouse(self) -> Result<Sandbox, Error> {
+        let Self { id, machine, line, patience, home } = self;
+        let channel = Channel::greet(line);
+        let mut sandbox = Sandbox { id, machine, channel, waking: None, patience, home };
         sandbox.wake(id).await?;
         Ok(sandbox)
+    }
+}
+
+impl Sandbox {
+    /// Restores a machine from `template` and tells it who it is now.
+    pub(crate) async fn launch(
+        host: &Host,
+        template: &Template,
+        trace: &Trace,
+    ) -> Result<Self, Error> {
+        Resting::restore(host, template, trace).await?.rouse().await
+    }
+
+    /// Puts the machine to rest: it forgets who it was, and what the next
+    /// command needs is made ready. `line` is a second end of its connection.
+    pub(crate) async fn rest(mut self, line: UnixStream) -> Result<Resting, Error> {
+        let channel = self.channel.clone();
+        let asked = async { Ok(channel.ask(&Request::Quiesce).await?) };
+        match self.while_alive(asked).await? {
+            Event::Done => {}
+            other => return Err(Error::Agent(format!("the agent answered {other:?}"))),
+        }
+        drop(channel);
+        let Self { id, machine, channel, patience, home, .. } = self;
+        channel.close().await;
+        Ok(Resting { id, machine, line, patience, home })
     }
 
     /// Tells the guest who it is now; no command runs before it knows.
@@ -99,12 +157,12 @@ impl Sandbox {
         let Some(waking) = self.waking.take() else { return Ok(()) };
         let channel = self.channel.clone();
         let answer = async { Ok(channel.answer(waking).await?) };
-        match tokio::time::timeout(RESUME_WAIT, self.while_alive(answer)).await {
+        match tokio::time::timeout(self.patience, self.while_alive(answer)).await {
             Ok(Ok(Event::Done)) => Ok(()),
             Ok(Ok(other)) => Err(Error::Agent(format!("the agent answered {other:?}"))),
             Ok(Err(e)) => Err(e),
             Err(_) => {
-                Err(EngineError::Slow { what: "resume", seconds: RESUME_WAIT.as_secs() }.into())
+                Err(EngineError::Slow { what: "resume", seconds: self.patience.as_secs() }.into())
             }
         }
     }

@@ -7,8 +7,8 @@ mod life;
 mod owner;
 mod record;
 mod relay;
-mod socket;
-mod start;
+pub(crate) mod socket;
+pub(crate) mod start;
 
 use crate::{Forward, Mount};
 use lampyr_engine::MachineSpec;
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{ExecRequest, SessionClient, Stopped, Vitals, stop_session};
 pub use owner::own_session;
+pub(crate) use owner::until;
 pub(crate) use record::bury;
 pub use record::{SessionRecord, SessionState, sessions};
 pub use start::{OwnerReply, start_session};

@@ -16,6 +16,7 @@ use lampyr_proto::{Event, Exec, Job, Request};
 use lampyr_store::{Part, at, read_json, write_json};
 use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
 
 use crate::channel::Channel;
 use crate::exec::{Source, exec};
@@ -73,9 +74,12 @@ impl Template {
     /// The template for an image and a shape, baked where there is none that
     /// holds. Two processes that want the same one bake it once.
     pub(crate) async fn get(host: &Host, image: &Name, shape: Shape) -> Result<Self, Error> {
-        let image = host.image(image)?;
-        let made_for = purpose(host, &image, shape);
-        let key = blake3::hash(made_for.as_bytes()).to_hex()[..32].to_owned();
+        Self::of(host, Purpose::new(host, image, shape)?).await
+    }
+
+    /// The same for a purpose that is known already.
+    pub(crate) async fn of(host: &Host, purpose: Purpose) -> Result<Self, Error> {
+        let Purpose { image, shape, words: made_for, key } = purpose;
         let dir = host.store.dir(Part::Templates)?.join(&key);
         if let Some(template) = Self::open(&dir, &image, shape) {
             return Ok(template);
@@ -134,8 +138,28 @@ impl Template {
     }
 }
 
+/// What a template is for, down to the last thing that it depends on.
+#[derive(Debug)]
+pub(crate) struct Purpose {
+    image: Image,
+    shape: Shape,
+    words: String,
+    /// What stands for all of it.
+    pub(crate) key: String,
+}
+
+impl Purpose {
+    /// An image of this host and a shape.
+    pub(crate) fn new(host: &Host, image: &Name, shape: Shape) -> Result<Self, Error> {
+        let image = host.image(image)?;
+        let words = words(host, &image, shape);
+        let key = blake3::hash(words.as_bytes()).to_hex()[..32].to_owned();
+        Ok(Self { image, shape, words, key })
+    }
+}
+
 /// Everything that a template depends on, in words.
-fn purpose(host: &Host, image: &Image, shape: Shape) -> String {
+fn words(host: &Host, image: &Image, shape: Shape) -> String {
     let (kit, engine) = (&host.kit.manifest.digest, host.engine.fingerprint());
     let MachineSpec { cpus, memory } = shape.spec;
     let (name, digest) = (&image.name, &image.digest);
@@ -239,7 +263,7 @@ async fn settle(machine: &mut dyn Machine) -> Result<Channel, Error> {
 
 /// Greets the agent of a machine that was just started, and waits for it.
 pub(crate) async fn greet(machine: &mut dyn Machine, patience: Duration) -> Result<Channel, Error> {
-    let channel = open_channel(machine)?;
+    let channel = Channel::greet(connection(machine)?);
     let hello = channel.hello(patience);
     tokio::select! {
         greeted = hello => match greeted {
@@ -254,11 +278,10 @@ pub(crate) async fn greet(machine: &mut dyn Machine, patience: Duration) -> Resu
     }
 }
 
-/// Begins the conversation with a machine's agent.
-pub(crate) fn open_channel(machine: &mut dyn Machine) -> Result<Channel, Error> {
-    let connection = machine.channel();
+/// The connection to a machine's agent.
+pub(crate) fn connection(machine: &mut dyn Machine) -> Result<UnixStream, Error> {
     let none = || Error::Agent("the engine gave no channel to the agent".into());
-    Ok(Channel::greet(connection.ok_or_else(none)?))
+    machine.channel().ok_or_else(none)
 }
 
 async fn warm(channel: &Channel, command: &str) {

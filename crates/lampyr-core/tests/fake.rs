@@ -10,6 +10,8 @@ mod guest;
 mod hostile;
 #[path = "fake/life.rs"]
 mod life;
+#[path = "fake/pools.rs"]
+mod pools;
 #[path = "fake/runs.rs"]
 mod runs;
 #[path = "fake/sessions.rs"]

@@ -10,8 +10,10 @@
 //!   templates-v1/<key>/    booted machines to restore from
 //!   sandboxes/<id>/        one running sandbox each
 //!   names/                 links from the names of sessions to their sandboxes
-//!   ended/                 an empty file for each session that there was
+//!   ended/                 an empty file for each session or pool that there was
 //!   volumes/<name>/        directories that outlive the sandboxes they are in
+//!   pools/<id>/            one keeper each, which holds VMs ready
+//!   members/<key>.<id>     a VM that waits in the sandbox <id> to be claimed
 //!   outputs/               whole outputs that were too long for an envelope
 //!   qemu/<version>/        a QEMU of our own, where the system's is old
 //!   locks/                 who makes what; never removed, or two could hold one
@@ -107,6 +109,8 @@ pub enum Part {
     Names,
     Ended,
     Volumes,
+    Pools,
+    Members,
     Outputs,
     Qemu,
     Locks,
@@ -124,6 +128,8 @@ impl Part {
             Self::Names => "names",
             Self::Ended => "ended",
             Self::Volumes => "volumes",
+            Self::Pools => "pools",
+            Self::Members => "members",
             Self::Outputs => "outputs",
             Self::Qemu => "qemu",
             Self::Locks => "locks",

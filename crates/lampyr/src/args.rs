@@ -1,5 +1,6 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
+mod pool;
 mod session;
 mod volume;
 
@@ -7,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::env_vars;
 
+pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
 
@@ -39,6 +41,15 @@ pub(crate) enum Command {
     /// Make, list and remove directories that outlive the VMs they are in
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Run a command many times, or hold warm VMs ready for `run`
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Keep a pool that `pool start` has asked for.
+    #[command(hide = true)]
+    PoolKeeper,
+    /// Own a VM that a pool's keeper has asked for.
+    #[command(hide = true)]
+    PoolMember,
     /// Check what this host can do and what is in the way
     Doctor(DoctorArgs),
     /// Remove what processes that died have left

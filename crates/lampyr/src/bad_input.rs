@@ -44,9 +44,18 @@ pub(crate) enum BadInput {
     /// A terminal for the command, and none for us.
     #[error("--pty needs a terminal on standard input")]
     NoTerminal,
+    /// One port for many VMs.
+    #[error("pool run has no --forward: its runs would share the port")]
+    PoolForward,
+    /// One place for the files of many VMs.
+    #[error("--download of many runs to one place: each would replace the last")]
+    PoolDownload,
     /// Neither one session nor all, or both.
     #[error("give either one session or --all")]
     OneOrAll,
+    /// Neither one pool nor all, or both.
+    #[error("give either one pool or --all")]
+    OnePoolOrAll,
     /// A copy that is not between here and a session.
     #[error("exactly one side of a copy must be SESSION:/path")]
     CopySides,
@@ -277,7 +286,10 @@ impl BadInput {
             Self::Unreadable { .. } => "check who owns the file and what its permissions are",
             Self::NoTerminal => "without --pty, input that is piped in reaches the command",
             Self::Forward(_) => "for example: --forward 8080:80",
+            Self::PoolForward => "use lampyr run --forward, or a session",
+            Self::PoolDownload => "for example: --download /out:./out-{run}",
             Self::OneOrAll => "for example: lampyr session stop builder",
+            Self::OnePoolOrAll => "`lampyr pool list` shows all pools",
             Self::CopySides => "for example: lampyr cp ./src builder:/src",
             Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",
             Self::NoHome => "set LAMPYR_HOME to a directory of your own",

@@ -6,6 +6,7 @@ mod completions;
 mod cp;
 mod doctor;
 mod exec;
+mod pool;
 mod ps;
 mod run;
 mod session;
@@ -47,6 +48,9 @@ pub(crate) fn dispatch(
         Command::Ps(args) => ps::ps(&args, &layers()?, printer),
         Command::Volume(command) => volume::volume(&command, &layers()?, printer),
         Command::SessionOwner => session::own(&layers()?),
+        Command::Pool(command) => pool::pool(&command, &layers()?, printer),
+        Command::PoolKeeper => pool::keep(&layers()?),
+        Command::PoolMember => pool::own(&layers()?),
         Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),
         Command::Clean(args) => clean::clean(&args, &layers()?, printer),
         Command::Bench(args) => bench::bench(&args, &layers()?, printer),

@@ -3,6 +3,7 @@
 mod envelope;
 mod gathered;
 mod ndjson;
+mod row;
 mod text;
 
 use std::io;
@@ -10,6 +11,8 @@ use std::io;
 use crate::core_api::{Outcome, Output, RunError};
 use crate::printer::Printer;
 use crate::settings::{ReportSettings, RunFormat};
+
+pub(crate) use row::Row;
 
 /// Takes what a command says and how it ended.
 pub(crate) trait Report: Output {

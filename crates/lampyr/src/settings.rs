@@ -4,6 +4,7 @@
 mod config;
 mod machine;
 mod mounts;
+mod pool;
 mod run;
 mod session;
 mod transfer;
@@ -23,6 +24,7 @@ use crate::world::World;
 
 use config::Config;
 use machine::Machine;
+pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
 pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
 pub(crate) use volume::{NewVolume, volume_name};

@@ -57,6 +57,21 @@ fn bad_arguments_start_nothing() {
 }
 
 #[test]
+fn bad_pools_start_nothing() {
+    let rows: [(&[&str], &str); 6] = [
+        (&["pool", "start"], "--size"),
+        (&["pool", "start", "--size", "0"], "'0'"),
+        (&["pool", "start", "--size", "1", "--ttl", "soon"], "soon"),
+        (&["pool", "stop"], "one pool or --all"),
+        (&["pool", "run", "--count", "2", "--download", "/a:b", "true"], "one place"),
+        (&["pool", "run", "--forward", "1:2", "true"], "share the port"),
+    ];
+    for (words, reason) in rows {
+        refused(words, &[], reason);
+    }
+}
+
+#[test]
 fn bad_variables_start_nothing() {
     for (name, value) in
         [("LAMPYR_MEMORY", "1"), ("LAMPYR_FORMAT", "xml"), ("LAMPYR_ENGINE", "magic")]

@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::channel::{Answer, Channel, Served, accept};
-use crate::forward::Forwards;
+use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
@@ -72,8 +72,8 @@ pub async fn own_session(
                 session.live(Happening::Stop(Duration::ZERO));
             }
             let busy = session.clone();
-            let _forwarding = forwards.serve(session.channel(), move || busy.busy());
-            serve(host, sandbox, listener, &session).await;
+            let forwarding = forwards.serve(session.channel(), move || busy.busy());
+            serve(host, sandbox, listener, forwarding, &session).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
@@ -111,9 +111,16 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
 }
 
 /// Serves until the session is over, and removes it.
-async fn serve(host: &Host, mut sandbox: Sandbox, listener: UnixListener, session: &Arc<Session>) {
+async fn serve(
+    host: &Host,
+    mut sandbox: Sandbox,
+    listener: UnixListener,
+    forwarding: Forwarding,
+    session: &Arc<Session>,
+) {
     let why = session.serve(&mut sandbox, &listener).await;
     drop(listener);
+    forwarding.close().await;
     if why == Why::Crashed {
         // What is left tells `session list` that it died; `clean` removes it.
         sandbox.leave();
@@ -338,7 +345,8 @@ pub(super) async fn comes(ending: &mut watch::Receiver<bool>) {
     let _ = ending.wait_for(|ending| *ending).await;
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Waits until then; for ever where there is no such moment.
+pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,

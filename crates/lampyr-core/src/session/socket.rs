@@ -9,7 +9,7 @@ use tokio::net::{UnixListener, UnixStream};
 const NAME: &str = "socket";
 
 /// Opens the socket of the session in `dir`; only this user may connect.
-pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(dir: &Path) -> io::Result<UnixListener> {
     let reach = Reach::of(dir)?;
     let listener = UnixListener::bind(&reach.path)?;
     std::fs::set_permissions(dir.join(NAME), std::fs::Permissions::from_mode(0o600))?;
@@ -17,13 +17,13 @@ pub(super) fn listen(dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Connects to the owner of the session in `dir`.
-pub(super) async fn connect(dir: &Path) -> io::Result<UnixStream> {
+pub(crate) async fn connect(dir: &Path) -> io::Result<UnixStream> {
     let reach = Reach::of(dir)?;
     UnixStream::connect(&reach.path).await
 }
 
 /// Whether the other end is this user, or root.
-pub(super) fn is_ours(connection: &UnixStream) -> bool {
+pub(crate) fn is_ours(connection: &UnixStream) -> bool {
     let ours = rustix::process::geteuid().as_raw();
     connection.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)
 }

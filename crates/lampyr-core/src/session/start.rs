@@ -46,6 +46,17 @@ impl From<Result<SandboxId, Error>> for OwnerReply {
     }
 }
 
+impl From<OwnerReply> for Result<SandboxId, Error> {
+    fn from(reply: OwnerReply) -> Self {
+        match reply {
+            OwnerReply::Ready(sid) => Ok(sid),
+            OwnerReply::Failed { kind, message, hint } => {
+                Err(lampyr_proto::Failure { kind, message, hint }.into())
+            }
+        }
+    }
+}
+
 /// Starts a session. `owner` is the program that will own it: it reads the
 /// request from its standard input, calls [`super::own_session`] and writes an
 /// [`OwnerReply`].
@@ -60,6 +71,15 @@ pub async fn start_session(
     check_name(&host.store, request)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     Template::get(host, &request.image, shape).await?;
+    hand_over(request, owner).await
+}
+
+/// Starts a process that outlives us, tells it what to own, and hears how that
+/// went.
+pub(crate) async fn hand_over(
+    request: &impl Serialize,
+    owner: std::process::Command,
+) -> Result<SandboxId, Error> {
     let mut owner = Command::from(owner);
     owner.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut owner = owner.spawn().map_err(Error::Owner)?;
@@ -73,13 +93,8 @@ pub async fn start_session(
         let read = BufReader::new(stdout.take(MAX_REPLY)).read_line(&mut line).await;
         read.map_err(Error::Owner)?;
     }
-    match serde_json::from_str(&line) {
-        Ok(OwnerReply::Ready(sid)) => Ok(sid),
-        Ok(OwnerReply::Failed { kind, message, hint }) => {
-            Err(lampyr_proto::Failure { kind, message, hint }.into())
-        }
-        Err(_) => Err(Error::Owner(std::io::Error::other("it ended without a word"))),
-    }
+    let none = |_| Error::Owner(std::io::Error::other("it ended without a word"));
+    serde_json::from_str::<OwnerReply>(&line).map_err(none)?.into()
 }
 
 /// A name that is taken is said at once; the owner looks again when it takes it.

@@ -58,6 +58,6 @@ async fn launch(
     core::run(&host, request, output, trace).await
 }
 
-fn no_signals(source: io::Error) -> Failure {
+pub(super) fn no_signals(source: io::Error) -> Failure {
     Failure::System { what: "listen for signals", source }
 }

@@ -36,7 +36,7 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
     let StartSettings { request, host } = StartSettings::resolve(args, layers)?;
     let format = layers.format(false)?;
     let progress = progress(layers.world(), printer);
-    let owner = owner(layers.home())?;
+    let owner = owner(layers.home(), "session-owner")?;
     let started = super::block_on(async {
         let mut interrupt = Interrupt::listen().map_err(no_signals)?;
         let starting = async {
@@ -57,11 +57,11 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
     Ok(0)
 }
 
-/// This very program, to own a session.
-pub(super) fn owner(home: &Path) -> Result<std::process::Command, Failure> {
+/// This very program, to own something as `command` says.
+pub(super) fn owner(home: &Path, command: &str) -> Result<std::process::Command, Failure> {
     let failed = |source| Failure::System { what: "find this program", source };
     let mut owner = std::process::Command::new(std::env::current_exe().map_err(failed)?);
-    owner.arg("session-owner").env("LAMPYR_HOME", home).stderr(Stdio::null());
+    owner.arg(command).env("LAMPYR_HOME", home).stderr(Stdio::null());
     Ok(owner)
 }
 
@@ -84,7 +84,7 @@ pub(super) fn own(layers: &Layers<'_>) -> Result<u8, Failure> {
 }
 
 /// Leaves the terminal and the directory of whoever started us.
-fn detach() -> io::Result<()> {
+pub(super) fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     std::env::set_current_dir("/")?;
     super::raise_file_limit()
@@ -92,7 +92,7 @@ fn detach() -> io::Result<()> {
 
 /// Says how the start went, and then nothing more. Returns whether anybody
 /// heard it.
-fn reply(reply: &OwnerReply) -> bool {
+pub(super) fn reply(reply: &OwnerReply) -> bool {
     use io::Write as _;
     let line = serde_json::to_string(reply).unwrap_or_default();
     let heard = writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush()).is_ok();
@@ -128,7 +128,7 @@ fn stop(args: &StopArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
     Ok(0)
 }
 
-fn confirmed(sid: &str, stopped: &Stopped) -> Value {
+pub(super) fn confirmed(sid: &str, stopped: &Stopped) -> Value {
     let mut answer = json!({"stopped": sid, "confirmed": true});
     if *stopped == Stopped::Before {
         answer["note"] = "already stopped".into();

@@ -39,7 +39,11 @@ impl Report for Envelope {
 }
 
 /// The whole object.
-fn envelope(result: &Result<Outcome, RunError>, stdout: &Captured, stderr: &Captured) -> Value {
+pub(super) fn envelope(
+    result: &Result<Outcome, RunError>,
+    stdout: &Captured,
+    stderr: &Captured,
+) -> Value {
     let mut object = closing(result);
     let streams = [("stdout", stdout), ("stderr", stderr)];
     if result.as_ref().map_or_else(has_partials, |_| true) {

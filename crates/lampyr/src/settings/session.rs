@@ -207,7 +207,7 @@ fn name(given: &str) -> Result<Name, BadInput> {
     if id { Err(BadInput::NameIsId(given.to_owned())) } else { Ok(name) }
 }
 
-fn span(flag: &'static str, given: &str) -> Result<Span, BadInput> {
+pub(super) fn span(flag: &'static str, given: &str) -> Result<Span, BadInput> {
     // Nothing at all needs no unit.
     let given = if given == "0" { "0s" } else { given };
     let bad = |e| BadInput::Flag { flag, reason: BadValue::Quantity(e), example: "5m" };

@@ -33,7 +33,7 @@ async fn session(
     let source = MountSource::Directory(dir.to_owned());
     let mut request = like(run);
     request.mounts = vec![Mount { source, guest: "/m".to_owned(), readonly: false }];
-    let sid = core::start_session(host, &request, owner(home)?).await?.to_string();
+    let sid = core::start_session(host, &request, owner(home, "session-owner")?).await?.to_string();
     let measured = measure(home, &sid).await;
     core::stop_session(home, &sid, Duration::ZERO).await?;
     measured

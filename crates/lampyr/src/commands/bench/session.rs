@@ -31,7 +31,8 @@ pub(super) async fn rows(
     run: &RunRequest,
     n: usize,
 ) -> Result<Vec<Row>, Failure> {
-    let sid = core::start_session(host, &like(run), owner(home)?).await?.to_string();
+    let sid =
+        core::start_session(host, &like(run), owner(home, "session-owner")?).await?.to_string();
     let measured = measure(home, &sid, n).await;
     core::stop_session(home, &sid, Duration::ZERO).await?;
     measured
