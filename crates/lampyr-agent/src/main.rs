@@ -19,6 +19,8 @@ mod dial;
 #[cfg(target_os = "linux")]
 mod identity;
 #[cfg(target_os = "linux")]
+mod place;
+#[cfg(target_os = "linux")]
 mod port;
 #[cfg(target_os = "linux")]
 mod process;
@@ -46,6 +48,9 @@ fn main() -> std::io::Result<()> {
         }
         _ => {
             let guest = boot::boot()?;
+            if place::is_emulated() {
+                place::settle();
+            }
             serve::serve(guest.port, guest.cgroups, identity::Scope::Machine)
         }
     }

@@ -23,7 +23,7 @@ mod greeting;
 mod message;
 mod window;
 
-pub use frame::{Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, WireError, encode};
+pub use frame::{Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, WireError, encode, split_frame};
 pub use greeting::{GREETING_LEN, Greeting, GreetingScanner};
 pub use message::{
     Control, Event, Exec, Exited, Failure, Hello, Job, Request, Resumed, Start, Status, Welcome,

@@ -22,7 +22,7 @@ use crate::world::World;
 use config::Config;
 use machine::Machine;
 pub(crate) use run::RunSettings;
-pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
+pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings};
 
 /// How a command that answers with data prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
