@@ -25,6 +25,9 @@ pub(crate) const IMAGE: &[Package] = &[
     Package { name: "debian-archive-keyring", shown_by: crate::apt::KEYRING },
 ];
 
+/// What the end-to-end tests look at terminals with.
+pub(crate) const TERMINALS: &[Package] = &[Package { name: "tmux", shown_by: "tmux" }];
+
 /// What building libFuzzer takes.
 pub(crate) const FUZZ: &[Package] = &[Package { name: "g++", shown_by: "c++" }];
 
