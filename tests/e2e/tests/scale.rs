@@ -109,7 +109,7 @@ fn five_thousand_files_come_back_as_they_went() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes a minute"]
 fn soak_fifty_thousand_files_come_back_as_they_went() {
     many_files(50_000);
 }
