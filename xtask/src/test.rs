@@ -43,7 +43,10 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
 
 fn steps(extent: Extent) -> Vec<Step> {
     let mut steps: Vec<Step> = vec![
-        ("system packages", || packages::ensure(packages::IMAGE)),
+        ("system packages", || {
+            packages::ensure(packages::IMAGE)?;
+            packages::ensure(packages::TEST)
+        }),
         ("guest agent", || agent::build(workspace::HOST_ARCH)),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("clippy", || {
@@ -76,7 +79,6 @@ fn tests() -> Result<()> {
 
 /// The end-to-end tests try the release build.
 fn e2e_tests() -> Result<()> {
-    packages::ensure(packages::TEST)?;
     run(runner()
         .args(["-p", "lampyr-e2e"])
         .env("LAMPYR_BIN", workspace::lampyr())

@@ -1,13 +1,13 @@
-//! What the host says, cut into frames: first a greeting, then the rest.
+//! What the host says: first a greeting, then the rest.
 
-use lampyr_proto::{Decoder, Frame, Greeting, GreetingScanner, WireError};
+use lampyr_proto::{Greeting, GreetingScanner};
 
 /// Where we stand with the host.
 pub(crate) enum Conversation {
     /// Nobody has greeted us yet; whatever else we hear is an older echo.
     Silent(GreetingScanner),
     /// A host has greeted us.
-    Open(Decoder),
+    Open,
 }
 
 impl Conversation {
@@ -15,28 +15,21 @@ impl Conversation {
         Self::Silent(GreetingScanner::default())
     }
 
-    /// Takes bytes; returns the greeting that must be echoed, if this was one.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<Greeting> {
-        match self {
-            Self::Open(decoder) => {
-                decoder.feed(bytes);
-                None
+    /// Takes bytes; returns the greeting that must be echoed, if this was one,
+    /// and those bytes that belong to frames.
+    pub(crate) fn feed<'a>(&mut self, bytes: &'a [u8]) -> (Option<Greeting>, &'a [u8]) {
+        let Self::Silent(scanner) = self else { return (None, bytes) };
+        match scanner.feed(bytes, |_| true) {
+            Some((greeting, rest)) => {
+                *self = Self::Open;
+                // A greeting ends in the bytes that complete it.
+                (Some(greeting), &bytes[bytes.len() - rest.len()..])
             }
-            Self::Silent(scanner) => {
-                let (greeting, rest) = scanner.feed(bytes, |_| true)?;
-                let mut decoder = Decoder::default();
-                decoder.feed(&rest);
-                *self = Self::Open(decoder);
-                Some(greeting)
-            }
+            None => (None, &[]),
         }
     }
 
-    /// The next frame that is whole.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
-        match self {
-            Self::Silent(_) => Ok(None),
-            Self::Open(decoder) => decoder.next_frame(),
-        }
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
     }
 }

@@ -20,6 +20,8 @@ mod dial;
 mod identity;
 mod mount;
 #[cfg(target_os = "linux")]
+mod place;
+#[cfg(target_os = "linux")]
 mod port;
 #[cfg(target_os = "linux")]
 mod process;
@@ -47,6 +49,9 @@ fn main() -> std::io::Result<()> {
         }
         _ => {
             let guest = boot::boot()?;
+            if place::is_emulated() {
+                place::settle();
+            }
             serve::serve(guest.port, guest.cgroups, identity::Scope::Machine)
         }
     }

@@ -1,6 +1,7 @@
 //! The channel as the agent has it: non-blocking bytes in and out.
 
-use std::io;
+use std::array;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -8,6 +9,20 @@ use rustix::io::Errno;
 /// Output waits here while the host does not read. Data is only added below
 /// this mark, so that the buffer stays within it and a few messages.
 const HIGH_WATER: usize = 512 * 1024;
+
+/// What the port gives at once, in bytes.
+const PAGE: usize = 4096;
+/// How many of these are asked for in one call.
+const PAGES: usize = 64;
+
+/// Whether the host has said more than was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum More {
+    Perhaps,
+    Later,
+    /// Nobody is at the other end.
+    Never,
+}
 
 pub(crate) struct Port {
     fd: OwnedFd,
@@ -21,14 +36,25 @@ impl Port {
         Ok(Self { fd, out: Vec::new(), sent: 0 })
     }
 
-    /// Reads what is there; `None` when that is nothing yet, 0 when nobody is
-    /// at the other end.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match rustix::io::read(&self.fd, buffer) {
-            Ok(n) => Ok(Some(n)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(e) => Err(e.into()),
+    /// Reads what is there until the buffer is full: how much that was, and
+    /// whether there is more.
+    pub(crate) fn read_all(&self, buffer: &mut [u8]) -> io::Result<(usize, More)> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            // The port gives a page at a time, but page after page where it is
+            // asked for several in one call.
+            let mut pages: [_; PAGES] = array::from_fn(|_| IoSliceMut::new(&mut []));
+            let slots = pages.iter_mut().zip(buffer[filled..].chunks_mut(PAGE));
+            slots.for_each(|(slot, page)| *slot = IoSliceMut::new(page));
+            match rustix::io::readv(&self.fd, &mut pages) {
+                Ok(0) => return Ok((filled, More::Never)),
+                Ok(n) => filled += n,
+                Err(Errno::AGAIN) => return Ok((filled, More::Later)),
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
+        Ok((filled, More::Perhaps))
     }
 
     /// Where to append what is to be sent.

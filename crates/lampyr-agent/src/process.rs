@@ -5,13 +5,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use lampyr_proto::{Exited, Kind, Lane, ReceiveWindow, SendWindow, Window, WireError, encode};
+use lampyr_proto::{
+    Exited, Kind, Lane, MAX_PAYLOAD, ReceiveWindow, SendWindow, Window, WireError, encode,
+};
 use rustix::io::Errno;
 
 use crate::cgroup::Cgroup;
 use crate::port::Port;
 use crate::spawn::Spawned;
 use crate::terminal;
+
+/// What the kernel counts a process's reads and writes in, in bytes.
+const BLOCK: u64 = 512;
 
 pub(crate) struct Process {
     pub(crate) pid: i32,
@@ -72,6 +77,8 @@ impl Process {
             wall_us: self.started.elapsed().as_micros() as u64,
             cpu_us: Some(micros(usage.ru_utime) + micros(usage.ru_stime)),
             peak_memory: Some(usage.ru_maxrss as u64 * 1024),
+            read_bytes: Some(usage.ru_inblock as u64 * BLOCK),
+            write_bytes: Some(usage.ru_oublock as u64 * BLOCK),
             ..Exited::default()
         });
         self.stdout.ready = true;
@@ -97,6 +104,7 @@ impl Process {
         if let Some(group) = &mut self.group {
             let troubles = group.troubles();
             (exited.oom, exited.pids_limit) = (troubles.oom, troubles.pids_limit);
+            exited.disk_full = (exited.code != Some(0) && is_disk_full()).then_some(true);
         }
         Some(exited)
     }
@@ -107,11 +115,18 @@ impl Process {
     }
 }
 
+/// Whether nobody but the kernel gets another block of the root file system.
+fn is_disk_full() -> bool {
+    rustix::fs::statvfs("/").is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail == 0)
+}
+
 /// A standard input: bytes from the host on their way into a pipe.
 #[derive(Default)]
 pub(crate) struct Input {
     pub(crate) fd: Option<OwnedFd>,
-    pending: VecDeque<u8>,
+    pending: VecDeque<Vec<u8>>,
+    /// How much of the first piece was written.
+    written: usize,
     ended: bool,
     window: ReceiveWindow,
 }
@@ -123,38 +138,50 @@ impl Input {
             return Err(WireError::OutOfPlace("byte behind the end of its lane"));
         }
         self.window.arrive(bytes.len())?;
-        self.pending.extend(bytes);
-        Ok(self.pump())
+        // Most of the time all of it goes into the pipe at once.
+        let direct = self.fd.as_ref().filter(|_| self.pending.is_empty() && !bytes.is_empty());
+        let written = direct.map_or(0, |fd| rustix::io::write(fd, bytes).unwrap_or(0));
+        self.pending.extend((written < bytes.len()).then(|| bytes[written..].to_vec()));
+        Ok(self.pump(written))
     }
 
     /// No more bytes will arrive.
     pub(crate) fn end(&mut self) {
         self.ended = true;
-        self.pump();
+        self.pump(0);
     }
 
-    /// Moves what the pipe takes now. A process that does not read any more
+    /// Moves what the pipe takes now; `moved` bytes of it were moved already. A process that does not read any more
     /// must not stop the host: its input is dropped.
-    pub(crate) fn pump(&mut self) -> Option<u32> {
-        let mut moved = 0;
-        while let Some(fd) = self.fd.as_ref().filter(|_| !self.pending.is_empty()) {
-            match rustix::io::write(fd, self.pending.as_slices().0) {
-                Ok(n) => {
-                    self.pending.drain(..n);
-                    moved += n;
-                }
+    pub(crate) fn pump(&mut self, mut moved: usize) -> Option<u32> {
+        while let (Some(fd), Some(piece)) = (&self.fd, self.pending.front()) {
+            match rustix::io::write(fd, &piece[self.written..]) {
+                Ok(n) => moved += self.wrote(n),
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
                 Err(_) => self.fd = None,
             }
         }
         if self.fd.is_none() {
-            moved += self.pending.len();
-            self.pending.clear();
+            moved += self.drop_pending();
         } else if self.ended && self.pending.is_empty() {
             self.fd = None;
         }
         self.window.consume(moved)
+    }
+
+    fn wrote(&mut self, n: usize) -> usize {
+        self.written += n;
+        if self.pending.front().is_some_and(|piece| piece.len() == self.written) {
+            self.pending.pop_front();
+            self.written = 0;
+        }
+        n
+    }
+
+    fn drop_pending(&mut self) -> usize {
+        let all: usize = self.pending.drain(..).map(|piece| piece.len()).sum();
+        all - std::mem::take(&mut self.written)
     }
 }
 
@@ -175,7 +202,7 @@ impl Output {
     /// Moves one frame's worth. `last`: the process is gone, so an empty pipe
     /// is the end, even where something it left behind still holds it open.
     fn pump(&mut self, stream: u32, port: &mut Port, scratch: &mut [u8], last: bool) -> bool {
-        let limit = self.window.available().min(scratch.len());
+        let limit = self.window.available().min(scratch.len()).min(MAX_PAYLOAD);
         let Some(fd) = self.fd.as_ref().filter(|_| self.ready && limit > 0 && port.has_room())
         else {
             return false;

@@ -16,8 +16,8 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use lampyr_proto::{
-    Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Mount, Request, Resumed,
-    Welcome, WireError, decode_message, encode, encode_message,
+    Control, Event, Exec, Frame, GENERATION, Greeting, Kind, Lane, MAX_PAYLOAD, Mount, Request,
+    Resumed, Welcome, WireError, decode_message, encode, encode_message, split_frame,
 };
 use rustix::event::epoll;
 
@@ -25,12 +25,15 @@ use crate::cgroup::Cgroups;
 use crate::conversation::Conversation;
 use crate::identity::{self, Identity, Scope};
 use crate::mount::Mounted;
-use crate::port::Port;
+use crate::port::{More, Port};
 use crate::process::{self, Process};
 use crate::spawn::{Parked, Spawned};
 use crate::terminal::Terminal;
 use crate::warm::Warmer;
 
+/// Heard before it is done, in bytes. The port gives a page at a time, and
+/// each piece by itself would be a change of process.
+const HEARD: usize = 4 * MAX_PAYLOAD;
 const PORT: u64 = u64::MAX;
 const CHILDREN: u64 = u64::MAX - 1;
 /// What a mount's device is watched as, beside the three lanes of a process.
@@ -56,6 +59,9 @@ struct Server {
     cgroups: Cgroups,
     scope: Scope,
     scratch: Vec<u8>,
+    /// What the host has said; the first `held` bytes are the start of a frame.
+    heard: Vec<u8>,
+    held: usize,
     host_gone: bool,
     identity: Option<Identity>,
     /// Saved and not yet told who it is now: nothing runs.
@@ -85,6 +91,8 @@ impl Server {
             cgroups,
             scope,
             scratch: vec![0; MAX_PAYLOAD],
+            heard: vec![0; HEARD],
+            held: 0,
             host_gone: false,
             identity: Identity::open(scope)?,
             nobody: false,
@@ -121,43 +129,67 @@ impl Server {
 
     /// Reads all that the host has said, and does it.
     fn hear(&mut self) -> io::Result<()> {
-        let mut buffer = std::mem::take(&mut self.scratch);
-        while let Some(n) = self.port.read(&mut buffer)? {
-            if n == 0 {
-                self.host_gone = true;
-                self.end_conversation();
-                break;
+        let mut heard = std::mem::take(&mut self.heard);
+        loop {
+            let (n, more) = self.port.read_all(&mut heard[self.held..])?;
+            let end = self.held + n;
+            if n > 0 {
+                self.host_gone = false;
+                let rest = self.listen(&heard[..end])?.len();
+                heard.copy_within(end - rest..end, 0);
+                self.held = rest;
             }
-            self.host_gone = false;
-            self.listen(&buffer[..n])?;
+            if self.held == heard.len() {
+                // A request that is longer than most.
+                heard.resize(2 * self.held, 0);
+            }
+            match more {
+                More::Perhaps => {}
+                More::Later => break,
+                More::Never => {
+                    self.host_gone = true;
+                    self.end_conversation();
+                    break;
+                }
+            }
         }
-        self.scratch = buffer;
+        if heard.len() > HEARD && self.held <= HEARD {
+            heard.truncate(HEARD);
+            heard.shrink_to_fit();
+        }
+        self.heard = heard;
         Ok(())
     }
 
-    fn listen(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(greeting) = self.conversation.feed(bytes) {
-            if let Some(warmer) = self.warmer.take() {
-                warmer.go();
-                self.warmed = true;
+    /// Does what is said in `bytes`; returns the start of a frame at their end.
+    /// Behind the end of a conversation the next one may begin.
+    fn listen<'a>(&mut self, mut bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        while !bytes.is_empty() {
+            let (greeting, rest) = self.conversation.feed(bytes);
+            if let Some(greeting) = greeting {
+                self.greeted(greeting);
             }
-            self.port.out().extend_from_slice(&greeting.to_bytes());
-        }
-        loop {
-            match self.conversation.next_frame() {
-                Ok(None) => return Ok(()),
-                Ok(Some(frame)) => {
-                    if self.obey(&frame)?.is_err() {
-                        self.end_conversation();
-                        return Ok(());
-                    }
-                }
-                Err(_) => {
+            bytes = rest;
+            while self.conversation.is_open() {
+                let done = match split_frame(&mut bytes) {
+                    Ok(None) => return Ok(bytes),
+                    Ok(Some(frame)) => self.obey(&frame)?,
+                    Err(e) => Err(e),
+                };
+                if done.is_err() {
                     self.end_conversation();
-                    return Ok(());
                 }
             }
         }
+        Ok(bytes)
+    }
+
+    fn greeted(&mut self, greeting: Greeting) {
+        if let Some(warmer) = self.warmer.take() {
+            warmer.go();
+            self.warmed = true;
+        }
+        self.port.out().extend_from_slice(&greeting.to_bytes());
     }
 
     fn end_conversation(&mut self) {
@@ -167,22 +199,23 @@ impl Server {
         self.mounts.clear();
         self.active.clear();
         self.port.forget_output();
+        self.held = 0;
         self.conversation = Conversation::new();
     }
 
     /// The message switch: one line per kind of frame.
-    fn obey(&mut self, frame: &Frame) -> io::Result<Result<(), WireError>> {
+    fn obey(&mut self, frame: &Frame<&[u8]>) -> io::Result<Result<(), WireError>> {
         let stream = frame.stream;
         Ok(match frame.kind {
             Kind::Open if self.is_in_use(stream) => {
                 Err(WireError::OutOfPlace("request on a stream that is in use"))
             }
-            Kind::Open => match decode_message(&frame.payload) {
-                Ok(request) => self.answer(stream, request, &frame.payload).map(Ok)?,
+            Kind::Open => match decode_message(frame.payload) {
+                Ok(request) => self.answer(stream, request, frame.payload).map(Ok)?,
                 Err(e) => Err(e),
             },
-            Kind::Message => self.control(stream, &frame.payload),
-            Kind::Data => self.input(stream, &frame.payload),
+            Kind::Message => self.control(stream, frame.payload),
+            Kind::Data => self.input(stream, frame.payload),
             Kind::End => {
                 self.with(stream, |p| p.stdin.end());
                 Ok(())
@@ -323,7 +356,7 @@ impl Server {
         }
     }
 
-    fn credit(&mut self, frame: &Frame) -> Result<(), WireError> {
+    fn credit(&mut self, frame: &Frame<&[u8]>) -> Result<(), WireError> {
         let more = frame.credit()?;
         if let Some(mounted) = self.mounts.get_mut(&frame.stream) {
             mounted.window.grant(more)?;
@@ -388,7 +421,7 @@ impl Server {
         let Some(process) = self.processes.get_mut(&stream) else { return };
         match lane {
             0 if writable => {
-                let grant = process.stdin.pump();
+                let grant = process.stdin.pump(0);
                 self.grant(stream, grant);
             }
             1 => process.stdout.ready = true,

@@ -13,10 +13,14 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cgroup::Cgroup;
 use crate::dial::dial;
+use crate::place;
 use crate::terminal::{self, Terminal};
 use crate::user::User;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The pipe of a process that copies files, in bytes.
+const BULK_PIPE: usize = 1 << 20;
 
 /// From the kernel's `linux/sched.h`; libc's constants of these names overflow.
 const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
@@ -217,7 +221,10 @@ impl Body {
 impl Work {
     fn run(self) -> i32 {
         match self {
-            Self::Program { candidates, argv, env } => execute(&candidates, &argv, &env),
+            Self::Program { candidates, argv, env } => {
+                place::roam();
+                execute(&candidates, &argv, &env)
+            }
             Self::Put(path) => report(put(&path)),
             Self::Get(path) => report(get(&path)),
             Self::Dial(port) => report(dial(port, stdio(0).into(), stdio(1).into())),
@@ -282,11 +289,20 @@ fn execute(candidates: &[CString], argv: &[CString], env: &[CString]) -> i32 {
 
 fn put(path: &str) -> Result<(), lampyr_tree::TreeError> {
     let input = File::from(stdio(0));
-    lampyr_tree::unpack(input, Path::new(path), lampyr_tree::Limits::default()).map(drop)
+    widen(&input);
+    let limits = lampyr_tree::Limits::default();
+    lampyr_tree::unpack_past_cache(input, Path::new(path), limits).map(drop)
 }
 
 fn get(path: &str) -> Result<(), lampyr_tree::TreeError> {
-    lampyr_tree::pack(Path::new(path), File::from(stdio(1))).map(drop)
+    let output = File::from(stdio(1));
+    widen(&output);
+    lampyr_tree::pack_past_cache(Path::new(path), output).map(drop)
+}
+
+/// What is copied in bulk changes from process to process as seldom as it can.
+fn widen(pipe: &File) {
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, BULK_PIPE);
 }
 
 /// A descriptor of the child's own, for it alone to close.

@@ -10,12 +10,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::sched_setaffinity;
 
+use crate::place;
 use crate::spawn::fork_into;
 
-/// The kernel's command line says so where the processor is emulated.
-const WANTED: &str = "lampyr.warm";
 /// Loads a program through the shell, as most commands do.
 const COMMAND: &std::ffi::CStr = c"uname >/dev/null; :";
 
@@ -26,9 +25,7 @@ impl Warmer {
     /// Parks a process on the second processor; `None` where that would not
     /// help.
     pub(crate) fn park() -> Option<Self> {
-        let wanted = std::fs::read_to_string("/proc/cmdline").ok()?.contains(WANTED);
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        if !wanted || processors < 2 {
+        if !place::is_emulated() || place::processors() < 2 {
             return None;
         }
         let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
@@ -50,9 +47,7 @@ impl Warmer {
 }
 
 fn wait_and_run(wait: &OwnedFd) -> io::Result<()> {
-    let mut second = CpuSet::new();
-    second.set(1);
-    sched_setaffinity(None, &second)?;
+    sched_setaffinity(None, &place::only(1))?;
     // An end of file means that nobody will ever say the word.
     if rustix::io::read(wait, &mut [0])? == 0 {
         return Ok(());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use lampyr_proto::{Control, Event, Exec, Exited, Job, Lane, Request};
-use lampyr_types::Span;
+use lampyr_types::{Span, Task};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
@@ -24,14 +24,14 @@ const SIGNAL_GRACE: Duration = Duration::from_secs(5);
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Where a process's standard input comes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     /// Nowhere: it is at its end at once.
     Empty,
     /// Our own standard input.
     Ours,
-    /// A file or a tree of this host, packed.
-    Tree(&'a Path),
+    /// A file or a tree of this host, packed, and who hears how far it is.
+    Tree(&'a Path, &'a dyn Task),
 }
 
 /// How long a process may run, and who may speak to it meanwhile.
@@ -185,6 +185,9 @@ pub(crate) fn outcome(exited: &Exited, duration: Duration) -> Outcome {
         oom: exited.oom,
         pids_limit: exited.pids_limit,
         left_running: exited.left_running,
+        read_bytes: exited.read_bytes,
+        write_bytes: exited.write_bytes,
+        disk_full: exited.disk_full.unwrap_or(false),
         guest_wall_us: exited.wall_us,
     };
     Outcome { exit_code: exited.code.or(by_signal).unwrap_or(1) & 0xff, duration, usage }
@@ -203,34 +206,54 @@ fn deliver(output: &mut dyn Output, lane: Lane, bytes: &[u8]) -> Result<(), Erro
 async fn feed(input: Input, source: Source<'_>) -> Result<(), Error> {
     match source {
         Source::Empty => {}
-        Source::Ours => pour(tokio::io::stdin(), &input).await?,
-        Source::Tree(path) => feed_tree(path, &input).await?,
+        Source::Ours => pour(tokio::io::stdin(), &input, |_| {}).await?,
+        Source::Tree(path, task) => feed_tree(path, task, &input).await?,
     }
     let _ = input.end().await;
     Ok(())
 }
 
-/// Pours all that comes from `from` into an input, at the input's pace.
-pub(crate) async fn pour(mut from: impl AsyncReadExt + Unpin, to: &Input) -> Result<(), Error> {
+/// Pours all that comes from `from` into an input, at the input's pace, and
+/// tells how much each piece was.
+pub(crate) async fn pour(
+    mut from: impl AsyncReadExt + Unpin,
+    to: &Input,
+    mut moved: impl FnMut(usize),
+) -> Result<(), Error> {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n) = from.read(&mut buffer).await {
         if n == 0 || to.send(&buffer[..n]).await.is_err() {
             break;
         }
+        moved(n);
     }
     Ok(())
 }
 
-async fn feed_tree(path: &Path, input: &Input) -> Result<(), Error> {
+async fn feed_tree(path: &Path, task: &dyn Task, input: &Input) -> Result<(), Error> {
     let at = |source| Error::Path { path: path.to_owned(), source };
     let (sink, from) = pipe::pipe().map_err(at)?;
     let sink = std::fs::File::from(sink.into_blocking_fd().map_err(at)?);
     let tree = path.to_owned();
     let packing = tokio::task::spawn_blocking(move || lampyr_tree::pack(&tree, sink));
-    pour(from, input).await?;
+    let (mut moved, total) = (0, size(path));
+    let count = |n| {
+        moved += n as u64;
+        task.moved(moved, total);
+    };
+    pour(from, input, count).await?;
     match packing.await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(Error::Copy { what: path.display().to_string(), why: e.to_string() }),
         Err(e) => Err(Error::Copy { what: path.display().to_string(), why: e.to_string() }),
     }
+}
+
+/// How much there is to send of a single file; how much a tree holds is known
+/// once it was read.
+fn size(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    // Holes are not sent.
+    Some(meta.len().min(meta.blocks().saturating_mul(512)))
 }

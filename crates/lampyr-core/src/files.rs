@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lampyr_proto::{Event, Exec, Exited, Job, Lane, Request};
+use lampyr_types::Task;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 
@@ -14,16 +15,16 @@ use crate::{CopyIn, CopyOut, Error, Output, OutputStream};
 const MAX_COMPLAINT: usize = 1000;
 
 /// Sends a file or a directory's contents into the guest.
-pub(crate) async fn send(channel: &Channel, copy: &CopyIn) -> Result<(), Error> {
+pub(crate) async fn send(channel: &Channel, copy: &CopyIn, task: &dyn Task) -> Result<(), Error> {
     let mut said = Complaint::default();
-    let source = Source::Tree(&copy.local);
+    let source = Source::Tree(&copy.local, task);
     let exited = exec(channel, plain(Job::Put(copy.remote.clone())), source, &mut said).await?;
     said.check(&exited, || format!("{} into the VM", copy.local.display()))
 }
 
 /// Fetches a file or a directory's contents. Nothing that the guest sends is
 /// written outside `copy.local`.
-pub(crate) async fn fetch(channel: &Channel, copy: &CopyOut) -> Result<(), Error> {
+pub(crate) async fn fetch(channel: &Channel, copy: &CopyOut, task: &dyn Task) -> Result<(), Error> {
     let what = || format!("{} from the VM", copy.remote);
     let failed = |why: String| Error::Copy { what: what(), why };
     let (sink, source) = pipe::pipe().map_err(|e| failed(e.to_string()))?;
@@ -31,6 +32,7 @@ pub(crate) async fn fetch(channel: &Channel, copy: &CopyOut) -> Result<(), Error
     let target = copy.local.clone();
     let unpacking = tokio::task::spawn_blocking(move || unpack(source.into(), &target));
     let mut said = Complaint::default();
+    let sink = Sink { pipe: sink, taken: 0, task };
     let exited = receive(channel, &copy.remote, sink, &mut said).await?;
     let unpacked = unpacking.await.map_err(|e| failed(e.to_string()))?;
     // A guest that failed sent half a tree; its own words say more.
@@ -47,7 +49,7 @@ fn unpack(source: std::fs::File, target: &Path) -> Result<(), String> {
 async fn receive(
     channel: &Channel,
     remote: &str,
-    mut sink: pipe::Sender,
+    mut sink: Sink<'_>,
     said: &mut Complaint,
 ) -> Result<Exited, Error> {
     let job = Box::new(plain(Job::Get(remote.to_owned())));
@@ -56,7 +58,7 @@ async fn receive(
     loop {
         match stream.next().await {
             // Whoever unpacks may have given up, and then says why itself.
-            Some(Incoming::Data(Lane::Stdout, bytes)) => drop(sink.write_all(&bytes).await),
+            Some(Incoming::Data(Lane::Stdout, bytes)) => sink.take(&bytes).await,
             Some(Incoming::Data(_, bytes)) => {
                 said.write(OutputStream::Stderr, &bytes).unwrap_or(())
             }
@@ -65,6 +67,22 @@ async fn receive(
             Some(Incoming::Event(_)) => {}
             None => return Err(channel.verdict().into()),
         }
+    }
+}
+
+/// Where a packed tree goes, and who hears of it. How long the tree will be,
+/// nobody knows before its end.
+struct Sink<'a> {
+    pipe: pipe::Sender,
+    taken: u64,
+    task: &'a dyn Task,
+}
+
+impl Sink<'_> {
+    async fn take(&mut self, bytes: &[u8]) {
+        let _ = self.pipe.write_all(bytes).await;
+        self.taken += bytes.len() as u64;
+        self.task.moved(self.taken, None);
     }
 }
 

@@ -105,7 +105,7 @@ async fn carry(connection: TcpStream, guest: u16, channel: &Channel) -> io::Resu
     let input = stream.input();
     let (from, to) = connection.into_split();
     let outward = async {
-        let _ = pour(from, &input).await;
+        let _ = pour(from, &input, |_| {}).await;
         let _ = input.end().await;
         std::future::pending().await
     };

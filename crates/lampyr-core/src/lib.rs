@@ -169,6 +169,12 @@ pub struct Usage {
     pub pids_limit: bool,
     /// Something it started still held its output open when it ended.
     pub left_running: bool,
+    /// What its processes had read from the VM's disks, in bytes.
+    pub read_bytes: Option<u64>,
+    /// What its processes wrote to the VM's disks, in bytes.
+    pub write_bytes: Option<u64>,
+    /// It failed, and the VM's root disk had no free block at its end.
+    pub disk_full: bool,
     /// From spawn to exit as the agent saw it, in microseconds.
     pub guest_wall_us: u64,
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lampyr_engine::EngineError;
 use lampyr_proto::Exec;
-use lampyr_types::{Name, Span};
+use lampyr_types::{Name, NoProgress, Span};
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::forward::Forwards;
@@ -99,8 +99,9 @@ pub(crate) async fn work(
     let outcome = outcome(&exited, begun.elapsed().max(said));
     trace.done("command");
     for copy in &request.copy_out {
-        let fetched = sandbox.while_alive(in_time(files::fetch(&channel, copy))).await;
-        fetched.map_err(|e| RunError { usage: outcome.usage.clone(), ..failed(e, begun) })?;
+        let fetched = sandbox.while_alive(in_time(files::fetch(&channel, copy, &NoProgress))).await;
+        fetched
+            .map_err(|e| RunError { usage: Box::new(outcome.usage.clone()), ..failed(e, begun) })?;
     }
     Ok(outcome)
 }
@@ -138,7 +139,7 @@ async fn ask(
     }
     for copy in &request.copy_in {
         sandbox.awake().await?;
-        sandbox.while_alive(in_time(files::send(&channel, copy))).await?;
+        sandbox.while_alive(in_time(files::send(&channel, copy, &NoProgress))).await?;
     }
     let asked = sandbox.while_alive(Asked::ask(&channel, process(request))).await?;
     sandbox.awake().await?;

@@ -65,9 +65,9 @@ pub enum WireError {
     Message(String),
 }
 
-/// One frame.
+/// One frame; its payload is its own, or borrowed from what was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
+pub struct Frame<P = Vec<u8>> {
     /// The stream it belongs to.
     pub stream: u32,
     /// What it is for.
@@ -75,15 +75,26 @@ pub struct Frame {
     /// Its lane; meaningful for data, credit and end.
     pub lane: Lane,
     /// What it carries.
-    pub payload: Vec<u8>,
+    pub payload: P,
 }
 
-impl Frame {
+impl<P: AsRef<[u8]>> Frame<P> {
     /// The number that a credit frame carries.
     pub fn credit(&self) -> Result<u32, WireError> {
-        let bytes = self.payload.as_slice().try_into();
-        bytes.map(u32::from_le_bytes).map_err(|_| WireError::Length(self.payload.len() as u32))
+        let payload = self.payload.as_ref();
+        let bytes = payload.try_into();
+        bytes.map(u32::from_le_bytes).map_err(|_| WireError::Length(payload.len() as u32))
     }
+}
+
+/// Takes the first frame off `bytes`, or nothing while it is not whole. A frame
+/// that breaks a rule is refused by its header, before its payload arrives.
+pub fn split_frame<'a>(bytes: &mut &'a [u8]) -> Result<Option<Frame<&'a [u8]>>, WireError> {
+    let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+    let (stream, length, kind, lane) = parse_header(*header)?;
+    let Some(payload) = bytes.get(HEADER..HEADER + length) else { return Ok(None) };
+    *bytes = &bytes[HEADER + length..];
+    Ok(Some(Frame { stream, kind, lane, payload }))
 }
 
 /// Appends a frame to `out`. The payload is at most [`MAX_PAYLOAD`] long, a
@@ -117,12 +128,11 @@ impl Decoder {
     /// The next whole frame, or `None` until more bytes come. After an error
     /// the stream has no meaning any more.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
-        let bytes = &self.buffer[self.taken..];
-        let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
-        let (stream, length, kind, lane) = parse_header(*header)?;
-        let Some(payload) = bytes.get(HEADER..HEADER + length) else { return Ok(None) };
+        let mut rest = &self.buffer[self.taken..];
+        let Some(frame) = split_frame(&mut rest)? else { return Ok(None) };
+        let Frame { stream, kind, lane, payload } = frame;
         let frame = Frame { stream, kind, lane, payload: payload.to_vec() };
-        self.taken += HEADER + length;
+        self.taken = self.buffer.len() - rest.len();
         Ok(Some(frame))
     }
 }

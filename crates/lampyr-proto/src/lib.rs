@@ -23,7 +23,9 @@ mod greeting;
 mod message;
 mod window;
 
-pub use frame::{Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, MAX_REQUEST, WireError, encode};
+pub use frame::{
+    Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, MAX_REQUEST, WireError, encode, split_frame,
+};
 pub use greeting::{GREETING_LEN, Greeting, GreetingScanner};
 pub use message::{
     Control, Event, Exec, Exited, Failure, Hello, Job, Mount, Request, Resumed, Start, Status,

@@ -286,6 +286,15 @@ pub struct Exited {
     /// How long it took as who owns the session saw it, in microseconds.
     #[n(9)]
     pub host_us: Option<u64>,
+    /// What it and all that it waited for had read from disks, in bytes.
+    #[n(10)]
+    pub read_bytes: Option<u64>,
+    /// What they wrote that disks were to keep, in bytes.
+    #[n(11)]
+    pub write_bytes: Option<u64>,
+    /// It failed, and the root file system had no free block at its end.
+    #[n(12)]
+    pub disk_full: Option<bool>,
 }
 
 /// A message as the payload of a frame.

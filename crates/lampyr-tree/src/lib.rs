@@ -16,6 +16,7 @@
 //! - Two blocks of zeros close the archive, and nothing comes after them.
 
 mod cursor;
+mod direct;
 mod entry;
 mod error;
 mod extent;
@@ -26,8 +27,8 @@ mod unpack;
 mod write;
 
 pub use error::TreeError;
-pub use pack::pack;
-pub use unpack::{Limits, unpack};
+pub use pack::{pack, pack_past_cache};
+pub use unpack::{Limits, unpack, unpack_past_cache};
 
 /// What was packed or unpacked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

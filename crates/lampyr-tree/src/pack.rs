@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 
 use crate::Summary;
+use crate::direct::{self, Buffer, Cache, PAGE};
 use crate::entry::{Entry, Kind, MAX_DEPTH, MAX_PATH, ROOT, Stamp};
 use crate::error::{TreeError, at};
 use crate::extent::{self, Extent};
@@ -28,13 +29,24 @@ const READ: OFlags =
 /// are followed in `source` itself, nowhere below. Sockets, pipes and devices
 /// are left out and counted. On an error `out` holds an unfinished archive.
 pub fn pack(source: &Path, out: impl Write) -> Result<Summary, TreeError> {
+    begin(source, out, Cache::Used)
+}
+
+/// Does the same and leaves the page cache to others: long files that are not
+/// in it do not come into it.
+pub fn pack_past_cache(source: &Path, out: impl Write) -> Result<Summary, TreeError> {
+    begin(source, out, Cache::Passed)
+}
+
+fn begin(source: &Path, out: impl Write, cache: Cache) -> Result<Summary, TreeError> {
     let top = open_top(source)?;
     let mut packer = Packer {
         root: source,
         name: Vec::new(),
         depth: 0,
         out: Writer::new(out),
-        buffer: vec![0; 1 << 16],
+        cache,
+        buffer: cache.buffer(),
         summary: Summary::default(),
     };
     if top.metadata().map_err(at(source))?.is_dir() {
@@ -67,7 +79,8 @@ struct Packer<'a, W: Write> {
     name: Vec<u8>,
     depth: usize,
     out: Writer<W>,
-    buffer: Vec<u8>,
+    cache: Cache,
+    buffer: Buffer,
     summary: Summary,
 }
 
@@ -165,18 +178,30 @@ impl<W: Write> Packer<'_, W> {
 
     /// Copies exactly the bytes of `extent`, as the header has promised.
     fn contents(&mut self, file: &File, extent: Extent) -> Result<(), TreeError> {
-        let mut position = extent.start;
-        let end = extent.start + extent.len;
+        let Extent { start, len } = extent;
+        let cached = self.cache == Cache::Passed && direct::is_cached(file, start);
+        let past = if cached { 0 } else { self.cache.bypass(file, start, len) };
+        self.copy(file, start, past)?;
+        direct::end(file);
+        self.copy(file, start + past, len - past)
+    }
+
+    fn copy(&mut self, file: &File, start: u64, len: u64) -> Result<(), TreeError> {
+        let (mut position, end) = (start, start + len);
         while position < end {
-            let want = (end - position).min(self.buffer.len() as u64) as usize;
-            let got = match file.read_at(&mut self.buffer[..want], position) {
+            let piece = self.buffer.bytes();
+            let want = (end - position).min(piece.len() as u64) as usize;
+            let got = match file.read_at(&mut piece[..want], position) {
                 Ok(0) => return Err(TreeError::Changed { path: self.path() }),
                 Ok(got) => got,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(at(&self.path())(e)),
             };
-            self.out.data(&self.buffer[..got])?;
+            self.out.data(&piece[..got])?;
             position += got as u64;
+            if !position.is_multiple_of(PAGE) {
+                direct::end(file);
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::io::{BufReader, Read};
 
 use tar::{EntryType, Header};
 
+use crate::direct::{Buffer, Cache};
 use crate::entry::{BLOCK, Entry, Kind, MAX_PATH, Stamp, Time, padding};
 use crate::error::{TreeError, damaged, hostile, incoming};
 use crate::extent::{self, Extent, MAX_EXTENTS};
@@ -17,12 +18,12 @@ const MAX_RECORD: u64 = 4 * MAX_PATH as u64;
 #[derive(Debug)]
 pub(crate) struct Reader<R: Read> {
     input: BufReader<R>,
-    buffer: Vec<u8>,
+    buffer: Buffer,
 }
 
 impl<R: Read> Reader<R> {
-    pub(crate) fn new(input: R) -> Self {
-        Self { input: BufReader::with_capacity(1 << 16, input), buffer: vec![0; 1 << 16] }
+    pub(crate) fn new(input: R, cache: Cache) -> Self {
+        Self { input: BufReader::with_capacity(1 << 16, input), buffer: cache.buffer() }
     }
 
     /// The next entry, or none at the proper end of archive and stream. After
@@ -130,8 +131,9 @@ impl<R: Read> Reader<R> {
     ) -> Result<(), TreeError> {
         let mut left = len;
         while left > 0 {
-            let want = left.min(self.buffer.len() as u64) as usize;
-            let piece = &mut self.buffer[..want];
+            let buffer = self.buffer.bytes();
+            let want = left.min(buffer.len() as u64) as usize;
+            let piece = &mut buffer[..want];
             self.input.read_exact(piece).map_err(incoming)?;
             sink(piece)?;
             left -= want as u64;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::Summary;
 use crate::cursor::{Cursor, open_trusted};
+use crate::direct::{self, Cache};
 use crate::entry::{Entry, Kind, ROOT, Stamp, components};
 use crate::error::{TreeError, at, damaged, hostile};
 use crate::extent::Extent;
@@ -50,7 +51,27 @@ impl Default for Limits {
 /// have. Setuid, setgid and sticky bits are dropped. An archive that is
 /// hostile, damaged or cut off is an error; what came before the fault stays.
 pub fn unpack(input: impl Read, target: &Path, limits: Limits) -> Result<Summary, TreeError> {
-    let mut unpacker = Unpacker { reader: Reader::new(input), limits, summary: Summary::default() };
+    begin(input, target, limits, Cache::Used)
+}
+
+/// Does the same and leaves the page cache to others: long files do not come
+/// into it.
+pub fn unpack_past_cache(
+    input: impl Read,
+    target: &Path,
+    limits: Limits,
+) -> Result<Summary, TreeError> {
+    begin(input, target, limits, Cache::Passed)
+}
+
+fn begin(
+    input: impl Read,
+    target: &Path,
+    limits: Limits,
+    cache: Cache,
+) -> Result<Summary, TreeError> {
+    let reader = Reader::new(input, cache);
+    let mut unpacker = Unpacker { reader, limits, cache, summary: Summary::default() };
     let first = unpacker.next()?.ok_or_else(|| damaged("it holds nothing"))?;
     match first.kind {
         Kind::Directory if first.name == ROOT => unpacker.tree(target, first.stamp)?,
@@ -65,6 +86,7 @@ pub fn unpack(input: impl Read, target: &Path, limits: Limits) -> Result<Summary
 struct Unpacker<R: Read> {
     reader: Reader<R>,
     limits: Limits,
+    cache: Cache,
     summary: Summary,
 }
 
@@ -168,18 +190,31 @@ impl<R: Read> Unpacker<R> {
         size: u64,
         data: &[Extent],
     ) -> Result<(), TreeError> {
-        for extent in data {
-            let mut position = extent.start;
-            self.reader.data(extent.len, |piece| {
-                file.write_all_at(piece, position).map_err(at(path))?;
-                position += piece.len() as u64;
-                Ok(())
-            })?;
+        for &Extent { start, len } in data {
+            let past = self.cache.bypass(file, start, len);
+            self.contents(file, path, start, past)?;
+            direct::end(file);
+            self.contents(file, path, start + past, len - past)?;
         }
         if stored(data) < size {
             file.set_len(size).map_err(at(path))?;
         }
         self.reader.pad(stored(data))
+    }
+
+    fn contents(
+        &mut self,
+        file: &File,
+        path: &Path,
+        start: u64,
+        len: u64,
+    ) -> Result<(), TreeError> {
+        let mut position = start;
+        self.reader.data(len, |piece| {
+            file.write_all_at(piece, position).map_err(at(path))?;
+            position += piece.len() as u64;
+            Ok(())
+        })
     }
 }
 

@@ -7,9 +7,12 @@ pub trait Progress: Send + Sync {
 }
 
 /// A piece of work under way.
-pub trait Task: Send {
+pub trait Task: Send + Sync {
     /// `done` of `total` units are finished; a `total` of 0 means unknown.
     fn advance(&self, done: u64, total: u64);
+
+    /// So many bytes have been moved, of `total` where that is known.
+    fn moved(&self, bytes: u64, total: Option<u64>);
 }
 
 /// Nobody listens.
@@ -24,4 +27,6 @@ impl Progress for NoProgress {
 
 impl Task for NoProgress {
     fn advance(&self, _done: u64, _total: u64) {}
+
+    fn moved(&self, _bytes: u64, _total: Option<u64>) {}
 }

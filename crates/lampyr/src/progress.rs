@@ -1,8 +1,8 @@
 //! Work that takes seconds, shown on standard error: a bar on a terminal, one
 //! plain line elsewhere. Work that is soon done is not shown at all.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -55,6 +55,8 @@ struct Line(#[expect(dead_code, reason = "held until the work ends")] Later);
 
 impl Task for Line {
     fn advance(&self, _done: u64, _total: u64) {}
+
+    fn moved(&self, _bytes: u64, _total: Option<u64>) {}
 }
 
 /// Bars on a terminal, without colours.
@@ -69,29 +71,45 @@ impl Progress for Bars {
         let later = Later::new(BAR_AFTER, move || {
             all.add(shown).enable_steady_tick(Duration::from_millis(100));
         });
-        Box::new(Bar { bar, _later: later })
+        Box::new(Bar { shown: bar, styled: Once::new(), _later: later })
     }
 }
 
 /// Work with a bar.
 struct Bar {
-    bar: ProgressBar,
+    shown: ProgressBar,
+    /// Set once it is known to count bytes.
+    styled: Once,
     _later: Later,
 }
 
 impl Task for Bar {
     fn advance(&self, done: u64, total: u64) {
-        if total > 0 && self.bar.length() != Some(total) {
-            self.bar.set_length(total);
-            self.bar.set_style(style("{spinner} {msg} {wide_bar} {percent}%"));
+        if total > 0 && self.shown.length() != Some(total) {
+            self.shown.set_length(total);
+            self.shown.set_style(style("{spinner} {msg} {wide_bar} {percent}%"));
         }
-        self.bar.set_position(done);
+        self.shown.set_position(done);
+    }
+
+    fn moved(&self, bytes: u64, total: Option<u64>) {
+        self.styled.call_once(|| match total {
+            Some(total) => {
+                self.shown.set_length(total);
+                self.shown.set_style(style(
+                    "{spinner} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}",
+                ));
+            }
+            None => self.shown.set_style(style("{spinner} {msg} {bytes} {bytes_per_sec}")),
+        });
+        // A sparse file's headers, or a file that grew, may come on top.
+        self.shown.set_position(total.map_or(bytes, |total| bytes.min(total)));
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.shown.finish_and_clear();
     }
 }
 

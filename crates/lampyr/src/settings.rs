@@ -26,7 +26,7 @@ use config::Config;
 use machine::Machine;
 pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
-pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
+pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings};
 pub(crate) use volume::{NewVolume, volume_name};
 
 /// How a command that answers with data prints it.

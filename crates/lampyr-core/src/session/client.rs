@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lampyr_proto::{Control, Event, Exec, Exited, Request, Start, Status, Window};
 use lampyr_store::Store;
-use lampyr_types::{ErrorKind, Span};
+use lampyr_types::{ErrorKind, Span, Task};
 use tokio::sync::mpsc;
 
 use crate::channel::{Channel, ChannelError};
@@ -142,14 +142,15 @@ impl SessionClient {
         }
     }
 
-    /// Sends a file or a directory's contents into it.
-    pub async fn copy_in(&self, copy: &CopyIn) -> Result<(), Error> {
-        files::send(&self.channel, copy).await.map_err(|e| self.story(e))
+    /// Sends a file or a directory's contents into it; `task` hears how far it is.
+    pub async fn copy_in(&self, copy: &CopyIn, task: &dyn Task) -> Result<(), Error> {
+        files::send(&self.channel, copy, task).await.map_err(|e| self.story(e))
     }
 
-    /// Fetches a file or a directory's contents from it.
-    pub async fn copy_out(&self, copy: &CopyOut) -> Result<(), Error> {
-        files::fetch(&self.channel, copy).await.map_err(|e| self.story(e))
+    /// Fetches a file or a directory's contents from it; `task` hears how far
+    /// it is.
+    pub async fn copy_out(&self, copy: &CopyOut, task: &dyn Task) -> Result<(), Error> {
+        files::fetch(&self.channel, copy, task).await.map_err(|e| self.story(e))
     }
 
     async fn stop(&self, grace: Duration) -> Result<Stopped, Error> {

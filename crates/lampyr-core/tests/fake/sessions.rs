@@ -6,7 +6,7 @@ use lampyr_core::{
     Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, RunError, SessionClient,
     SessionRequest, SessionState, Stopped, own_session, sessions, stop_session,
 };
-use lampyr_types::{ErrorKind, SandboxId, Span};
+use lampyr_types::{ErrorKind, NoProgress, SandboxId, Span};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -336,9 +336,9 @@ async fn files_go_both_ways() {
     std::fs::create_dir(&here).unwrap();
     std::fs::write(format!("{here}/file"), "content").unwrap();
     let copy = CopyIn { local: here.into(), remote: there.clone() };
-    in_time(client.copy_in(&copy)).await.unwrap();
+    in_time(client.copy_in(&copy, &NoProgress)).await.unwrap();
     let copy = CopyOut { remote: there, local: back.clone().into() };
-    in_time(client.copy_out(&copy)).await.unwrap();
+    in_time(client.copy_out(&copy, &NoProgress)).await.unwrap();
     assert_eq!(std::fs::read_to_string(format!("{back}/file")).unwrap(), "content");
     end(&world, owned).await;
 }

@@ -1,5 +1,9 @@
 //! `lampyr cp`.
 
+use std::sync::Arc;
+
+use lampyr_types::{NoProgress, Progress, Task};
+
 use crate::args::CpArgs;
 use crate::core_api::SessionClient;
 use crate::failure::Failure;
@@ -12,24 +16,25 @@ use crate::settings::{Copy, Layers};
 pub(super) fn cp(args: &CpArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
     let copy = Copy::resolve(args)?;
     let world = layers.world();
-    let bars = world.stderr_is_terminal.then(|| progress(world, printer));
+    let shown: Arc<dyn Progress> =
+        if world.stderr_is_terminal { progress(world, printer) } else { Arc::new(NoProgress) };
     super::block_on(async {
         let listen = Interrupt::listen();
         let mut interrupt =
             listen.map_err(|source| Failure::System { what: "listen for signals", source })?;
-        let _shown = bars.map(|bars| bars.begin(&format!("copying {}", args.source)));
+        let task = shown.begin(&format!("copying {}", args.source));
         tokio::select! {
             biased;
             status = interrupt.came() => Ok(status),
-            copied = carry(&copy, layers) => copied.map(|()| 0),
+            copied = carry(&copy, layers, task.as_ref()) => copied.map(|()| 0),
         }
     })?
 }
 
-async fn carry(copy: &Copy, layers: &Layers<'_>) -> Result<(), Failure> {
+async fn carry(copy: &Copy, layers: &Layers<'_>, task: &dyn Task) -> Result<(), Failure> {
     match copy {
-        Copy::In(sid, copy) => connect(sid, layers).await?.copy_in(copy).await?,
-        Copy::Out(sid, copy) => connect(sid, layers).await?.copy_out(copy).await?,
+        Copy::In(sid, copy) => connect(sid, layers).await?.copy_in(copy, task).await?,
+        Copy::Out(sid, copy) => connect(sid, layers).await?.copy_out(copy, task).await?,
     }
     Ok(())
 }

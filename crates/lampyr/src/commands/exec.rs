@@ -14,7 +14,7 @@ use crate::core_api::{Control, Error, ExecRequest, Outcome, Output, RunError, Se
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::report;
-use crate::settings::{ExecAction, ExecSettings, Format, Layers};
+use crate::settings::{ExecAction, ExecSettings, Format, Layers, Staying};
 use crate::terminal::RawMode;
 
 /// Runs a command in a session; the exit status is the command's.
@@ -23,16 +23,19 @@ pub(super) fn exec(args: &ExecArgs, layers: &Layers<'_>, printer: &Printer) -> R
     let format = layers.format(false)?;
     let home = layers.home();
     super::block_on(async {
-        if let ExecAction::Detach(request, key) = action {
-            let client = SessionClient::connect(home, &sid).await?;
-            let job = client.start(&request, key.as_deref()).await?;
-            return detached(&client, &job, format, printer);
-        }
+        let staying = match action {
+            ExecAction::Detach(request, key) => {
+                let client = SessionClient::connect(home, &sid).await?;
+                let job = client.start(&request, key.as_deref()).await?;
+                return detached(&client, &job, format, printer);
+            }
+            ExecAction::Stay(staying) => staying,
+        };
         let mut report = report::new(&report, printer);
         let begun = Instant::now();
         let told = Told::default();
         let result = match SessionClient::connect(home, &sid).await {
-            Ok(client) => perform(&client, action, report.as_mut(), &told).await?,
+            Ok(client) => perform(&client, staying, report.as_mut(), &told).await?,
             Err(e) => Err(RunError { duration: begun.elapsed(), ..e.into() }),
         };
         super::finish(report, result, told.status())
@@ -70,20 +73,19 @@ impl Told {
 
 async fn perform(
     client: &SessionClient,
-    action: ExecAction,
+    staying: Staying,
     output: &mut dyn Output,
     told: &Told,
 ) -> Result<Ran, Failure> {
-    match action {
-        ExecAction::Run(request) => Ok(client.exec(&request, output, signals(told)?).await),
-        ExecAction::Once(request, key) => once(client, &request, &key, output, told).await,
-        ExecAction::Attach(job) => Ok(client.attach(&job, output, signals(told)?).await),
-        ExecAction::Wait(job) => {
+    match staying {
+        Staying::Run(request) => Ok(client.exec(&request, output, signals(told)?).await),
+        Staying::Once(request, key) => once(client, &request, &key, output, told).await,
+        Staying::Attach(job) => Ok(client.attach(&job, output, signals(told)?).await),
+        Staying::Wait(job) => {
             let (_nobody, nothing) = mpsc::channel(1);
             Ok(client.attach(&job, output, nothing).await)
         }
-        ExecAction::Terminal(request) => terminal(client, request, output).await,
-        ExecAction::Detach(..) => Err(Failure::from(Error::Disconnected)),
+        Staying::Terminal(request) => terminal(client, request, output).await,
     }
 }
 

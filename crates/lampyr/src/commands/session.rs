@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::args::{ListArgs, SessionCommand, StartArgs, StopArgs};
 use crate::core_api::{self as core, OwnerReply, SessionRecord, SessionState, Stopped};
@@ -18,6 +20,9 @@ use crate::settings::{Format, Layers, StartSettings, StopSettings};
 use crate::wiring;
 
 use super::human;
+
+/// Sessions that `stop --all` stops at the same time.
+const STOPS_AT_ONCE: usize = 16;
 
 /// Tells the commands under `session` apart.
 pub(super) fn session(
@@ -106,26 +111,62 @@ pub(super) fn reply(reply: &OwnerReply) -> bool {
 
 fn stop(args: &StopArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
     let settings = StopSettings::resolve(args)?;
+    let format = layers.format(false)?;
     let home = layers.home();
-    let sids = match &settings.sid {
-        Some(sid) => vec![sid.clone()],
-        None => core::sessions(home)?.into_iter().map(|(s, _)| s.sid.to_string()).collect(),
+    let Some(sid) = settings.sid else {
+        let sessions = core::sessions(home)?.into_iter();
+        let sids = sessions.map(|(session, _)| session.sid.to_string()).collect();
+        let answers = super::block_on(stop_all(home, sids, settings.grace))?;
+        return tell_all(&answers, format, printer);
     };
-    let mut answers = Vec::new();
-    for sid in &sids {
-        let stopped = super::block_on(core::stop_session(home, sid, settings.grace))?;
-        answers.push(confirmed(sid, &stopped?));
+    let stopped = super::block_on(core::stop_session(home, &sid, settings.grace))??;
+    match format {
+        Format::Json => printer.json(&confirmed(&sid, &stopped))?,
+        Format::Text => printer.data(format!("stopped {sid}\n").as_bytes())?,
     }
-    match (layers.format(false)?, settings.sid) {
-        (Format::Json, Some(_)) => printer.json(&answers.remove(0))?,
-        (Format::Json, None) => printer.json(&Value::Array(answers))?,
-        (Format::Text, _) => {
-            for sid in &sids {
-                printer.data(format!("stopped {sid}\n").as_bytes())?;
+    Ok(0)
+}
+
+/// How each of several sessions took its end.
+type Answers = Vec<(String, Result<Stopped, core::Error>)>;
+
+/// Stops sessions, some at a time, and tells of each how that went.
+async fn stop_all(home: &Path, sids: Vec<String>, grace: Duration) -> Answers {
+    let mut waiting = sids.into_iter();
+    let (mut stopping, mut answers) = (JoinSet::new(), Vec::new());
+    loop {
+        for sid in waiting.by_ref().take(STOPS_AT_ONCE - stopping.len()) {
+            let home = home.to_owned();
+            stopping.spawn(async move {
+                let stopped = core::stop_session(&home, &sid, grace).await;
+                (sid, stopped)
+            });
+        }
+        match stopping.join_next().await {
+            Some(Ok(answer)) => answers.push(answer),
+            Some(Err(_)) => {}
+            None => return answers,
+        }
+    }
+}
+
+/// Tells how several sessions took their end; one that did not makes it 1.
+fn tell_all(answers: &Answers, format: Format, printer: &Printer) -> Result<u8, Failure> {
+    if format == Format::Json {
+        let told = answers.iter().map(|(sid, stopped)| match stopped {
+            Ok(stopped) => confirmed(sid, stopped),
+            Err(e) => json!({"sid": sid, "error": e.to_string()}),
+        });
+        printer.json(&told.collect())?;
+    } else {
+        for (sid, stopped) in answers {
+            match stopped {
+                Ok(_) => printer.data(format!("stopped {sid}\n").as_bytes())?,
+                Err(e) => printer.error(&format!("{sid}: {e}"), e.hint().as_deref()),
             }
         }
     }
-    Ok(0)
+    Ok(u8::from(answers.iter().any(|(_, stopped)| stopped.is_err())))
 }
 
 pub(super) fn confirmed(sid: &str, stopped: &Stopped) -> Value {

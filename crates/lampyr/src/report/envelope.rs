@@ -72,7 +72,7 @@ pub(super) fn closing(result: &Result<Outcome, RunError>) -> Map<String, Value> 
             object.insert("error".to_owned(), error.kind.word().into());
             object.insert("message".to_owned(), error.message.clone().into());
             object.extend(error.hint.clone().map(|hint| ("hint".to_owned(), hint.into())));
-            (error.duration, &error.usage)
+            (error.duration, error.usage.as_ref())
         }
     };
     object.insert("duration_ms".to_owned(), (duration.as_millis() as u64).into());
@@ -99,6 +99,10 @@ fn meta(usage: &Usage) -> Option<Value> {
     let facts = [
         ("cpu_ms", usage.cpu_ms.map(Value::from)),
         ("peak_memory_bytes", usage.peak_memory_bytes.map(Value::from)),
+        ("read_bytes", usage.read_bytes.map(Value::from)),
+        ("write_bytes", usage.write_bytes.map(Value::from)),
+        ("disk_full", usage.disk_full.then_some(Value::Bool(true))),
+        ("left_running", usage.left_running.then_some(Value::Bool(true))),
         ("oom", usage.oom.then_some(Value::Bool(true))),
         ("pids_limit", usage.pids_limit.then_some(Value::Bool(true))),
     ];

@@ -71,14 +71,20 @@ impl StopSettings {
 
 /// What `exec` is to do.
 pub(crate) enum ExecAction {
+    /// Start a job and go.
+    Detach(ExecRequest, Option<String>),
+    /// Stay and tell what is said.
+    Stay(Staying),
+}
+
+/// What `exec` stays for.
+pub(crate) enum Staying {
     /// Run a command and wait for it.
     Run(ExecRequest),
     /// Run a command on a terminal.
     Terminal(ExecRequest),
     /// Run a command once under a key, and wait for it.
     Once(ExecRequest, String),
-    /// Start a job.
-    Detach(ExecRequest, Option<String>),
     /// Follow a job.
     Attach(String),
     /// Wait for a job.
@@ -115,20 +121,20 @@ impl ExecSettings {
 
 fn action(args: &ExecArgs, layers: &Layers<'_>) -> Result<ExecAction, BadInput> {
     if let Some(job) = &args.attach {
-        return Ok(ExecAction::Attach(job.clone()));
+        return Ok(ExecAction::Stay(Staying::Attach(job.clone())));
     }
     if let Some(job) = &args.wait {
-        return Ok(ExecAction::Wait(job.clone()));
+        return Ok(ExecAction::Stay(Staying::Wait(job.clone())));
     }
     let request = request(args, layers)?;
     if args.pty && !layers.world().stdin_is_terminal {
         return Err(BadInput::NoTerminal);
     }
     Ok(match (args.pty, args.detach, args.key.clone()) {
-        (true, ..) => ExecAction::Terminal(request),
+        (true, ..) => ExecAction::Stay(Staying::Terminal(request)),
         (_, true, key) => ExecAction::Detach(request, key),
-        (_, _, Some(key)) => ExecAction::Once(request, key),
-        _ => ExecAction::Run(request),
+        (_, _, Some(key)) => ExecAction::Stay(Staying::Once(request, key)),
+        _ => ExecAction::Stay(Staying::Run(request)),
     })
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lampyr_types::NoProgress;
 use tokio::sync::mpsc;
 
 use crate::core_api::{
@@ -120,10 +121,10 @@ async fn copy(client: &SessionClient, dir: &Path) -> Result<Vec<Row>, Failure> {
     let (local, remote) = (dir.join("file"), "/root/bench".to_owned());
     large(&local)?;
     let start = Instant::now();
-    client.copy_in(&CopyIn { local, remote: remote.clone() }).await?;
+    client.copy_in(&CopyIn { local, remote: remote.clone() }, &NoProgress).await?;
     let into = start.elapsed();
     let start = Instant::now();
-    client.copy_out(&CopyOut { remote, local: dir.join("back") }).await?;
+    client.copy_out(&CopyOut { remote, local: dir.join("back") }, &NoProgress).await?;
     let definition = "one file of 1 GB, `lampyr cp` without the process";
     Ok(vec![
         Row::one("cp into a session", definition, Unit::MbPerSecond, rate(FILE, into)),
