@@ -10,14 +10,17 @@
 //! are edge-triggered: what is ready is remembered, and moved when there is
 //! credit and room for it.
 
+mod hear;
+mod mounts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use lampyr_proto::{
-    Control, Event, Exec, Frame, GENERATION, Greeting, Kind, Lane, MAX_PAYLOAD, Mount, Request,
-    Resumed, Welcome, WireError, decode_message, encode, encode_message, split_frame,
+    Control, Event, Exec, Frame, GENERATION, Kind, Lane, MAX_PAYLOAD, Request, Resumed, Welcome,
+    WireError, decode_message, encode, encode_message,
 };
 use rustix::event::epoll;
 
@@ -25,19 +28,16 @@ use crate::cgroup::Cgroups;
 use crate::conversation::Conversation;
 use crate::identity::{self, Identity, Scope};
 use crate::mount::Mounted;
-use crate::port::{More, Port};
+use crate::port::Port;
 use crate::process::{self, Process};
 use crate::spawn::{Parked, Spawned};
 use crate::terminal::Terminal;
 use crate::warm::Warmer;
 
-/// Heard before it is done, in bytes. The port gives a page at a time, and
-/// each piece by itself would be a change of process.
-const HEARD: usize = 4 * MAX_PAYLOAD;
+use hear::HEARD;
+
 const PORT: u64 = u64::MAX;
 const CHILDREN: u64 = u64::MAX - 1;
-/// What a mount's device is watched as, beside the three lanes of a process.
-const DEVICE: u64 = 3;
 
 /// Serves the host on `port` for as long as the machine lives; as an ordinary
 /// process, until the host is gone.
@@ -125,71 +125,6 @@ impl Server {
         }
         let out = epoll::EventFlags::OUT | epoll::EventFlags::ERR;
         Ok(events.iter().map(|e| (e.data.u64(), { e.flags }.intersects(out))).collect())
-    }
-
-    /// Reads all that the host has said, and does it.
-    fn hear(&mut self) -> io::Result<()> {
-        let mut heard = std::mem::take(&mut self.heard);
-        loop {
-            let (n, more) = self.port.read_all(&mut heard[self.held..])?;
-            let end = self.held + n;
-            if n > 0 {
-                self.host_gone = false;
-                let rest = self.listen(&heard[..end])?.len();
-                heard.copy_within(end - rest..end, 0);
-                self.held = rest;
-            }
-            if self.held == heard.len() {
-                // A request that is longer than most.
-                heard.resize(2 * self.held, 0);
-            }
-            match more {
-                More::Perhaps => {}
-                More::Later => break,
-                More::Never => {
-                    self.host_gone = true;
-                    self.end_conversation();
-                    break;
-                }
-            }
-        }
-        if heard.len() > HEARD && self.held <= HEARD {
-            heard.truncate(HEARD);
-            heard.shrink_to_fit();
-        }
-        self.heard = heard;
-        Ok(())
-    }
-
-    /// Does what is said in `bytes`; returns the start of a frame at their end.
-    /// Behind the end of a conversation the next one may begin.
-    fn listen<'a>(&mut self, mut bytes: &'a [u8]) -> io::Result<&'a [u8]> {
-        while !bytes.is_empty() {
-            let (greeting, rest) = self.conversation.feed(bytes);
-            if let Some(greeting) = greeting {
-                self.greeted(greeting);
-            }
-            bytes = rest;
-            while self.conversation.is_open() {
-                let done = match split_frame(&mut bytes) {
-                    Ok(None) => return Ok(bytes),
-                    Ok(Some(frame)) => self.obey(&frame)?,
-                    Err(e) => Err(e),
-                };
-                if done.is_err() {
-                    self.end_conversation();
-                }
-            }
-        }
-        Ok(bytes)
-    }
-
-    fn greeted(&mut self, greeting: Greeting) {
-        if let Some(warmer) = self.warmer.take() {
-            warmer.go();
-            self.warmed = true;
-        }
-        self.port.out().extend_from_slice(&greeting.to_bytes());
     }
 
     fn end_conversation(&mut self) {
@@ -301,16 +236,6 @@ impl Server {
         self.processes.contains_key(&stream) || self.mounts.contains_key(&stream)
     }
 
-    fn mount(&mut self, stream: u32, mount: &Mount) {
-        if self.scope == Scope::Process {
-            return self.say(stream, &Event::Failed("only a VM can mount".into()));
-        }
-        match Mounted::begin(mount) {
-            Ok(mounted) => drop(self.mounts.insert(stream, mounted)),
-            Err(e) => self.say(stream, &Event::Failed(format!("cannot mount: {e}"))),
-        }
-    }
-
     fn watch_pipes(&self, stream: u32, child: Spawned) -> io::Result<Spawned> {
         for (pipe, lane) in [(&child.stdin, 0), (&child.stdout, 1), (&child.stderr, 2)] {
             let flags = if lane == 0 { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
@@ -392,23 +317,6 @@ impl Server {
             self.mount_reaped(pid, status);
         }
         Ok(())
-    }
-
-    fn mount_reaped(&mut self, pid: i32, status: i32) {
-        let found = self.mounts.iter_mut().find(|(_, mounted)| mounted.is_begun_by(pid));
-        let Some((&stream, mounted)) = found else { return };
-        let begun = mounted.begun(status).and_then(|device| {
-            // Only now: before, the device has nothing to tell an epoll.
-            let token = u64::from(stream) << 2 | DEVICE;
-            watch(&self.epoll, device, token, epoll::EventFlags::IN).map_err(|e| e.to_string())
-        });
-        match begun {
-            Ok(()) => self.say(stream, &Event::Done),
-            Err(why) => {
-                self.mounts.remove(&stream);
-                self.say(stream, &Event::Failed(why));
-            }
-        }
     }
 
     fn pipe_ready(&mut self, token: u64, writable: bool) {
