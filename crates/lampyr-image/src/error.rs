@@ -46,6 +46,12 @@ pub enum ImageError {
         /// The last lines that it said.
         said: String,
     },
+    /// Somebody wanted the work no more.
+    #[error("{program} was interrupted")]
+    Interrupted {
+        /// The program that ran for it.
+        program: String,
+    },
     /// The archive does not have a package.
     #[error("the package {package} was not found in Debian's {suite}")]
     NoPackage {
@@ -93,6 +99,9 @@ impl ImageError {
                  that bring the same programs)",
                 packages.join(" ")
             )),
+            Self::Failed { said, .. } if said.contains("No space left on device") => {
+                Some("free some disk space, then try again".to_owned())
+            }
             Self::Failed { .. } | Self::Slow { .. } => {
                 Some("check that this host reaches its Debian mirror, then try again".to_owned())
             }

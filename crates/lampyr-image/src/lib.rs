@@ -26,6 +26,7 @@ mod version;
 mod vmlinux;
 
 pub use arch::Arch;
+pub use child::interrupted;
 pub use error::ImageError;
 pub use kit::{FileFacts, Kit, KitManifest};
 pub use qemu::{QemuBuild, fetch_from, fetch_newer};

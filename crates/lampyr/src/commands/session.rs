@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::args::{ListArgs, SessionCommand, StartArgs, StopArgs};
 use crate::core_api::{self as core, OwnerReply, SessionRecord, SessionState, Stopped};
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
 use crate::progress::progress;
 use crate::settings::{Format, Layers, StartSettings, StopSettings};
@@ -46,7 +46,7 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
         tokio::select! {
             biased;
             status = interrupt.came() => Ok(Err(status)),
-            started = starting => started.map(Ok),
+            started = heard(starting) => started.map(Ok),
         }
     })??;
     match (started, format) {
