@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lampyr_e2e::{Session, TestContext, eventually, rows};
+use lampyr_e2e::{Session, TestContext, entries, eventually, rows};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -358,5 +358,23 @@ fn a_run_can_have_a_port_too() {
         std::thread::sleep(SECOND / 20);
     }
     assert_eq!(live.finish().envelope().success(), "hello\n");
+    own.assert_tidy();
+}
+
+#[test]
+fn a_bench_that_is_interrupted_leaves_nothing() {
+    let own = TestContext::own();
+    let live = own.lampyr(["bench", "-n", "2"]).within(Duration::from_mins(3)).start();
+    let begun = Instant::now();
+    while rows(&own, &["session", "list"]).is_empty() {
+        assert!(live.process().is_some() && begun.elapsed() < 120 * SECOND, "no session started");
+        std::thread::sleep(SECOND / 10);
+    }
+    let staged = entries(&own.home().join("tmp"));
+    assert!(staged.iter().any(|dir| dir.join("file").exists()), "{staged:?}");
+    live.signal(libc::SIGTERM);
+    let finished = live.finish();
+    assert_eq!(finished.status(), Some(143), "{finished:?}");
+    assert!(rows(&own, &["session", "list"]).is_empty());
     own.assert_tidy();
 }
