@@ -77,6 +77,8 @@ pub enum Error {
         message: String,
         /// A next step, where there is one.
         hint: Option<String>,
+        /// How long it had taken, where that was said.
+        took: Option<Duration>,
     },
     /// A directory could not be mounted.
     #[error("cannot mount {what}: {why}")]
@@ -122,7 +124,8 @@ impl From<ChannelError> for Error {
 impl From<Failure> for Error {
     fn from(told: Failure) -> Self {
         let kind = ErrorKind::from_word(&told.kind).unwrap_or(ErrorKind::ConnectionFailed);
-        Self::Told { kind, message: told.message, hint: told.hint }
+        let took = told.host_us.map(Duration::from_micros);
+        Self::Told { kind, message: told.message, hint: told.hint, took }
     }
 }
 
@@ -130,7 +133,7 @@ impl Error {
     /// This failure, for somebody else to be told.
     pub(crate) fn to_failure(&self) -> Failure {
         let (kind, message) = (self.kind().word().to_owned(), self.to_string());
-        Failure { kind, message, hint: self.hint() }
+        Failure { kind, message, hint: self.hint(), host_us: None }
     }
 
     /// What kind of failure it is.
@@ -143,6 +146,11 @@ impl Error {
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
+    }
+
+    /// How long what failed had taken, where somebody else said so.
+    pub(crate) fn took(&self) -> Option<Duration> {
+        if let Self::Told { took, .. } = self { *took } else { None }
     }
 
     /// A next step, where there is one.

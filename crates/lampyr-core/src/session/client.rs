@@ -179,9 +179,10 @@ impl SessionClient {
     }
 
     fn failed(&self, error: Error, begun: Instant) -> RunError {
+        let duration = error.took().unwrap_or_else(|| begun.elapsed());
         let error = RunError::from(self.story(error));
         let started = !matches!(error.kind, ErrorKind::ConnectionFailed | ErrorKind::Usage);
-        RunError { duration: begun.elapsed(), started, ..error }
+        RunError { duration, started, ..error }
     }
 }
 

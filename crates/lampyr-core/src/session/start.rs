@@ -39,7 +39,7 @@ impl From<Result<SandboxId, Error>> for OwnerReply {
     fn from(started: Result<SandboxId, Error>) -> Self {
         match started.map_err(|e| e.to_failure()) {
             Ok(sid) => Self::Ready(sid),
-            Err(lampyr_proto::Failure { kind, message, hint }) => {
+            Err(lampyr_proto::Failure { kind, message, hint, .. }) => {
                 Self::Failed { kind, message, hint }
             }
         }
@@ -76,7 +76,7 @@ pub async fn start_session(
     match serde_json::from_str(&line) {
         Ok(OwnerReply::Ready(sid)) => Ok(sid),
         Ok(OwnerReply::Failed { kind, message, hint }) => {
-            Err(lampyr_proto::Failure { kind, message, hint }.into())
+            Err(lampyr_proto::Failure { kind, message, hint, host_us: None }.into())
         }
         Err(_) => Err(Error::Owner(std::io::Error::other("it ended without a word"))),
     }

@@ -234,6 +234,13 @@ async fn a_job_outlives_its_client_and_is_heard_from_its_beginning() {
         let ran = attach(&second, &job).await;
         assert_eq!((ran.code(), ran.out.as_str(), ran.err.as_str()), (4, "one\n", "two\n"));
     }
+    let limited = ExecRequest { timeout: Some(Span::millis(300)), ..sh("exec sleep 60") };
+    let late = second.start(&limited, None).await.unwrap();
+    for _ in 0..2 {
+        let ran = attach(&second, &late).await;
+        assert_eq!(kind(&ran), (ErrorKind::Timeout, true));
+        assert!(ran.result.unwrap_err().duration >= Duration::from_millis(300));
+    }
     assert_eq!(kind(&attach(&second, "j99").await), (ErrorKind::ConnectionFailed, false));
     end(&world, owned).await;
 }
