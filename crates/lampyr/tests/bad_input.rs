@@ -51,6 +51,13 @@ fn bad_arguments_start_nothing() {
         (&["run", "--download", "nocolon", "true"], "invalid"),
         (&["completions", "cobol"], "cobol"),
     ];
+    for job in ["--wait", "--attach"] {
+        for flag in [["--timeout", "1s"], ["--workdir", "/"], ["--user", "me"], ["-e", "A=1"]] {
+            refused(&[&["exec", "it", job, "j1"], &flag[..]].concat(), &[], "cannot be used with");
+        }
+        refused(&["exec", "it", job, "j1", "--key", "k"], &[], "cannot be used with");
+        refused(&["exec", "it", job, "j1", "true"], &[], "cannot be used with");
+    }
     for (words, reason) in rows {
         refused(words, &[], reason);
     }
