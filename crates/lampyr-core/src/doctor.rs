@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lampyr_image::{Arch, Image, Kit};
+use lampyr_image::{Arch, Image, ImageError, Kit};
 use lampyr_store::Store;
 
 use crate::{AccelChoice, Error, HostSettings, accel};
@@ -103,11 +103,15 @@ fn kit(store: &Store, settings: &HostSettings, fix: bool, checks: &mut Vec<Check
 }
 
 fn image(store: &Store, settings: &HostSettings, fix: bool, checks: &mut Vec<Check>) {
-    let found = lampyr_image::DEFAULT_IMAGE.parse().ok().and_then(|n| Image::find(store, &n).ok());
+    let name = lampyr_image::DEFAULT_IMAGE;
+    let none = || ImageError::NoImage { name: name.to_owned() };
+    let found = name.parse().map_err(|_| none()).and_then(|name| Image::find(store, &name));
     let made = match found {
-        None if fix => Image::ensure_default(store, &*settings.progress),
-        None => return checks.push(missing("image", "the default image")),
-        Some(image) => Ok(image),
+        Err(_) if fix => Image::repair_default(store, &*settings.progress),
+        Err(ImageError::NoImage { .. }) => {
+            return checks.push(missing("image", "the default image"));
+        }
+        found => found,
     };
     checks.push(match made {
         Ok(image) => info("image", "the default image", format!("made {}", image.created)),

@@ -2,6 +2,8 @@ use std::io;
 
 use lampyr_store::StoreError;
 
+use crate::DEFAULT_IMAGE;
+
 /// What can go wrong with kits, images and QEMU builds.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -75,7 +77,7 @@ pub enum ImageError {
         name: String,
     },
     /// An image's disk is not the one that its manifest describes.
-    #[error("image '{name}' is damaged: its disk was changed after it was made")]
+    #[error("image '{name}' is damaged: its disk is not the one that was made")]
     DamagedImage {
         /// The image.
         name: String,
@@ -108,9 +110,12 @@ impl ImageError {
             Self::NoImage { .. } => {
                 Some("there is one image, 'default', which the first run makes".to_owned())
             }
-            Self::DamagedImage { name } => Some(format!(
-                "remove images/{name} in the state directory; the next run makes it anew"
-            )),
+            Self::DamagedImage { name } if name == DEFAULT_IMAGE => {
+                Some("`lampyr doctor --fix` makes it anew".to_owned())
+            }
+            Self::DamagedImage { name } => {
+                Some(format!("remove images/{name} in the state directory and make it anew"))
+            }
             Self::Store(e) if e.is_full() => {
                 Some("free some disk space, then try again".to_owned())
             }

@@ -1,0 +1,34 @@
+//! What doctor says of a home that is not as it should be.
+
+use lampyr_core::{Check, Severity, doctor};
+use lampyr_image::Image;
+use lampyr_store::Store;
+
+use crate::world::{World, in_time};
+
+async fn checks(world: &World) -> Vec<Check> {
+    in_time(doctor(&world.settings(), false)).await.checks
+}
+
+async fn check(world: &World, id: &str) -> Check {
+    checks(world).await.into_iter().find(|check| check.id == id).unwrap()
+}
+
+#[tokio::test]
+async fn an_image_is_missing_whole_or_damaged() {
+    let world = World::new().await;
+    let missing = check(&world, "image").await;
+    assert_eq!((missing.severity, missing.detail.as_str()), (Severity::Warning, "not made yet"));
+
+    let staging = Store::open(&world.home()).unwrap().stage().unwrap();
+    std::fs::write(staging.path().join("disk.ext4"), "disk").unwrap();
+    let store = Store::open(&world.home()).unwrap();
+    let made = Image::publish(&store, staging, &"default".parse().unwrap(), None, &[]).unwrap();
+    assert_eq!(check(&world, "image").await.severity, Severity::Info);
+
+    std::fs::write(made.disk, "other disk").unwrap();
+    let damaged = check(&world, "image").await;
+    assert_eq!(damaged.severity, Severity::Error);
+    assert!(damaged.detail.contains("is damaged"), "{damaged:?}");
+    assert_eq!(damaged.fix.unwrap(), "`lampyr doctor --fix` makes it anew");
+}
