@@ -45,20 +45,23 @@ pub struct Report {
 /// Looks at everything that a run needs. With `fix`, what is missing and can
 /// be made without root is made: the guest kit and the default image.
 pub async fn doctor(settings: &HostSettings, fix: bool) -> Report {
-    let mut checks = vec![engine(settings)];
     let mut accel = "none".to_owned();
-    match Store::open(&settings.home) {
-        Err(e) => checks.push(failed("home", "the state directory", &e.into())),
-        Ok(store) => {
-            checks.push(info("home", "the state directory", settings.home.display().to_string()));
-            let kit = kit(&store, settings, fix, &mut checks);
-            image(&store, settings, fix, &mut checks);
-            if let Some(kit) = kit.filter(|_| checks[0].severity < Severity::Error) {
-                accel = accelerator(&store, &kit, settings, &mut checks).await;
-            }
-            checks.push(leftovers(&settings.home));
+    let store = match Store::open(&settings.home) {
+        Ok(store) => store,
+        // Everything else may be in there, the engine too.
+        Err(e) => {
+            let checks = vec![failed("home", "the state directory", &e.into())];
+            return Report { accel, checks };
         }
+    };
+    let mut checks = vec![engine(settings)];
+    checks.push(info("home", "the state directory", settings.home.display().to_string()));
+    let kit = kit(&store, settings, fix, &mut checks);
+    image(&store, settings, fix, &mut checks);
+    if let Some(kit) = kit.filter(|_| checks[0].severity < Severity::Error) {
+        accel = accelerator(&store, &kit, settings, &mut checks).await;
     }
+    checks.push(leftovers(&settings.home));
     Report { accel, checks }
 }
 

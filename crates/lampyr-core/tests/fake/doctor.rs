@@ -32,3 +32,13 @@ async fn an_image_is_missing_whole_or_damaged() {
     assert!(damaged.detail.contains("is damaged"), "{damaged:?}");
     assert_eq!(damaged.fix.unwrap(), "`lampyr doctor --fix` makes it anew");
 }
+
+#[tokio::test]
+async fn of_a_home_that_cannot_be_opened_nothing_else_is_said() {
+    let world = World::new().await;
+    std::fs::write(world.home().join("format"), "99\n").unwrap();
+    let checks = checks(&world).await;
+    assert_eq!(checks.len(), 1, "{checks:?}");
+    assert_eq!((checks[0].id, checks[0].severity), ("home", Severity::Error));
+    assert!(checks[0].detail.contains("format '99'"), "{checks:?}");
+}
