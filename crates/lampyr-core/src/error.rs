@@ -165,7 +165,12 @@ impl Error {
             Self::Store(_) => Some("LAMPYR_HOME must be a directory that you can write to".into()),
             Self::Image(e) => e.hint(),
             Self::Engine(EngineError::Unavailable { hint, .. }) => Some(hint.clone()),
-            Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => last_words(ended),
+            Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => {
+                Some(after_the_end(ended))
+            }
+            Self::Output(e) if is_full(e) => {
+                Some("make room where the output goes: there is none left".into())
+            }
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
             Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),
@@ -179,6 +184,21 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// What to do, or to know, about a machine that ended by itself.
+fn after_the_end(ended: &Ended) -> String {
+    if ended.starved {
+        return "this host has no room left for the VM's memory: free some of its memory, and \
+                space on the disk of LAMPYR_HOME"
+            .into();
+    }
+    last_words(ended).unwrap_or_else(|| "`lampyr doctor` checks all that a VM needs".into())
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// The line that says most of what a machine said at its end: why its kernel
@@ -217,5 +237,21 @@ impl From<Error> for RunError {
             started: false,
             usage: Usage::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_machine_has_a_hint() {
+        let ended = |log: &str, starved| {
+            Error::Crashed(Ended { how: "it ended".into(), log: log.into(), starved })
+        };
+        let hint = |error: Error| error.hint().unwrap();
+        assert_eq!(hint(ended("a\nb\n\n", false)), "its last words were: b");
+        assert!(hint(ended("", false)).contains("lampyr doctor"));
+        assert!(hint(ended("b", true)).contains("no room left"));
     }
 }

@@ -241,6 +241,22 @@ fn a_disk_that_fills_up_under_a_command_is_told_to_it() {
 }
 
 #[test]
+fn a_disk_that_fills_up_under_an_output_is_told_with_what_was_kept() {
+    if !is_root() {
+        return;
+    }
+    let own = TestContext::own();
+    let call = own.run("head -c 20000000 /dev/zero").args(["--max-output", "1MB"]);
+    let envelope = after(&on_a_small_disk("8m", "true"), call, own.home()).envelope();
+    let message = envelope.error("connection_failed");
+    assert!(message.contains("No space left") && envelope.get("hint").is_some(), "{message}");
+    let cut = &envelope["meta"]["truncated"]["stdout"];
+    let bytes = |key: &str| cut[key].as_u64().unwrap();
+    assert!(bytes("file_bytes") < bytes("total_bytes"), "{cut}");
+    own.assert_tidy();
+}
+
+#[test]
 fn a_damaged_template_is_baked_again() {
     let own = TestContext::fresh();
     let run = || own.run("echo works").args(SMALL).envelope().success().to_owned();
