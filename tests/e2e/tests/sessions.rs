@@ -362,6 +362,17 @@ fn a_run_can_have_a_port_too() {
 }
 
 #[test]
+fn a_session_whose_id_cannot_be_told_is_stopped_again() {
+    let own = TestContext::own();
+    let nowhere = ["sh", "-c", "exec \"$@\" > /dev/full", "sh"];
+    let started = own.lampyr(["session", "start", "--name", "it"]).under(nowhere).finish();
+    assert_eq!(started.status(), Some(1), "{started:?}");
+    assert!(started.stderr().contains("No space left"), "{started:?}");
+    assert!(rows(&own, &["session", "list"]).is_empty());
+    own.assert_tidy();
+}
+
+#[test]
 fn a_bench_that_is_interrupted_leaves_nothing() {
     let own = TestContext::own();
     let live = own.lampyr(["bench", "-n", "2"]).within(Duration::from_mins(3)).start();

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -49,12 +50,19 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
             started = heard(starting) => started.map(Ok),
         }
     })??;
-    match (started, format) {
-        (Err(status), _) => return Ok(status),
-        (Ok(sid), Format::Json) => printer.json(&json!({"sid": sid.to_string()}))?,
-        (Ok(sid), Format::Text) => printer.data(format!("{sid}\n").as_bytes())?,
+    let sid = match started {
+        Ok(sid) => sid.to_string(),
+        Err(status) => return Ok(status),
+    };
+    let told = match format {
+        Format::Json => printer.json(&json!({"sid": sid})),
+        Format::Text => printer.data(format!("{sid}\n").as_bytes()),
+    };
+    if told.is_err() {
+        // A session that nobody knows of would never be stopped.
+        super::block_on(core::stop_session(layers.home(), &sid, Duration::ZERO))??;
     }
-    Ok(0)
+    Ok(told.map(|()| 0)?)
 }
 
 /// This very program, to own a session.
