@@ -196,6 +196,14 @@ pub(crate) enum BadValue {
         /// What there is.
         host: u32,
     },
+    /// More than a disk can have.
+    #[error("{asked} is too large: the most is {most}")]
+    TooLarge {
+        /// What was asked for.
+        asked: Size,
+        /// What would do.
+        most: Size,
+    },
     /// Less than a VM can live with.
     #[error("{asked} is too small: the least is {least}")]
     TooSmall {

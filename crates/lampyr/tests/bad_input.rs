@@ -27,7 +27,7 @@ fn refused(words: &[&str], env: &[(&str, &str)], reason: &str) {
 
 #[test]
 fn bad_arguments_start_nothing() {
-    let rows: [(&[&str], &str); 22] = [
+    let rows: [(&[&str], &str); 25] = [
         (&["fly"], "'fly'"),
         (&["run", "--fly", "true"], "'--fly'"),
         (&["run", "echo", "hi"], "quote a command"),
@@ -40,6 +40,9 @@ fn bad_arguments_start_nothing() {
         (&["run", "--memory", "much", "true"], "invalid size"),
         (&["run", "--memory", "64MB", "true"], "too small"),
         (&["run", "--memory", "4096TB", "true"], "more than this host has"),
+        (&["run", "--disk-size", "100000000GB", "true"], "too large: the most is 16TB"),
+        (&["session", "start", "--disk-size", "17TB"], "too large: the most is 16TB"),
+        (&["run", "--disk-size", "1MB", "true"], "too small"),
         (&["run", "--cpus", "0", "true"], "too small"),
         (&["run", "--cpus", "100000", "true"], "more than this host has"),
         (&["run", "--timeout", "1", "true"], "invalid duration"),
@@ -65,9 +68,12 @@ fn bad_arguments_start_nothing() {
 
 #[test]
 fn bad_variables_start_nothing() {
-    for (name, value) in
-        [("LAMPYR_MEMORY", "1"), ("LAMPYR_FORMAT", "xml"), ("LAMPYR_ENGINE", "magic")]
-    {
+    for (name, value) in [
+        ("LAMPYR_MEMORY", "1"),
+        ("LAMPYR_FORMAT", "xml"),
+        ("LAMPYR_ENGINE", "magic"),
+        ("LAMPYR_DISK_SIZE", "17TB"),
+    ] {
         refused(&["run", "true"], &[(name, value)], name);
     }
 }
