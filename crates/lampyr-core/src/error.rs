@@ -57,8 +57,11 @@ pub enum Error {
     #[error("session '{0}' not found")]
     NoSession(String),
     /// The session's owner is gone.
-    #[error("session '{0}' is dead: {1}")]
-    DeadSession(String, &'static str),
+    #[error("session '{0}' is dead: its owner is gone")]
+    DeadSession(String),
+    /// The session ended in order, and nothing of it is left.
+    #[error("session '{0}' has ended: it was stopped, or nobody used it for its --ttl")]
+    EndedSession(String),
     /// A session that lives has the name.
     #[error("there is a session named '{0}' already")]
     NameTaken(Name),
@@ -173,7 +176,8 @@ impl Error {
             }
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
-            Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),
+            Self::DeadSession(_) => Some("`lampyr clean` removes what it left".into()),
+            Self::EndedSession(_) => Some("`lampyr session start` starts another".into()),
             Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
             Self::NoVolume(name) => Some(format!("`lampyr volume create {name}` makes it")),
             Self::VolumeTaken(name) => Some(format!("`lampyr volume rm {name}` removes it")),

@@ -49,7 +49,7 @@ fn a_session_s_life_as_a_user_sees_it() {
         (Some(1), true)
     );
     let gone = session.sh("true");
-    assert!(gone.error("connection_failed").contains("it was stopped"), "{gone:?}");
+    assert!(gone.error("connection_failed").contains("has ended"), "{gone:?}");
     own.assert_tidy();
 }
 

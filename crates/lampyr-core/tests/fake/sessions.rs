@@ -332,6 +332,9 @@ async fn a_quiet_session_ends_after_its_ttl_and_no_sooner() {
     in_time(owned.owner).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(1400));
     assert_eq!(world.sandboxes(), 0);
+    let ended = SessionClient::connect(&world.home(), &owned.sid).await.err().unwrap();
+    assert!(matches!(ended, Error::EndedSession(_)), "{ended}");
+    assert!(ended.hint().unwrap().contains("session start"));
 }
 
 #[tokio::test]
