@@ -43,7 +43,7 @@ pub use mount::{Mount, MountSource};
 pub use run::run;
 pub use session::{
     ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
-    Vitals, own_session, sessions, start_session, stop_session,
+    Vitals, own_session, session_id, sessions, start_session, stop_session,
 };
 pub use trace::Trace;
 pub use volume::Volume;

@@ -10,7 +10,7 @@
 //!   templates-v1/<key>/    booted machines to restore from
 //!   sandboxes/<id>/        one running sandbox each
 //!   names/                 links from the names of sessions to their sandboxes
-//!   ended/                 an empty file for each session that there was
+//!   ended/                 for each session that there was, its id
 //!   volumes/<name>/        directories that outlive the sandboxes they are in
 //!   outputs/               whole outputs that were too long for an envelope
 //!   qemu/<version>/        a QEMU of our own, where the system's is old

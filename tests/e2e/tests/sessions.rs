@@ -41,7 +41,9 @@ fn a_session_s_life_as_a_user_sees_it() {
     assert_eq!((uptime.len(), &uptime[0]["active_execs"]), (1, &0.into()));
     assert!(uptime[0]["memory_bytes"].as_u64().unwrap() > 1 << 20, "{uptime:?}");
 
-    assert_eq!(session.stop(), serde_json::json!({"stopped": session.sid, "confirmed": true}));
+    let stopped = own.lampyr(["session", "stop", "it"]).finish().stdout();
+    let stopped: Value = serde_json::from_str(&stopped).unwrap();
+    assert_eq!(stopped, serde_json::json!({"stopped": session.sid, "confirmed": true}));
     assert_eq!(session.stop()["note"], "already stopped");
     let never = own.lampyr(["session", "stop", "nobody"]).finish();
     assert_eq!(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lampyr_core::{
     Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, RunError, SessionClient,
-    SessionRequest, SessionState, Stopped, own_session, sessions, stop_session,
+    SessionRequest, SessionState, Stopped, own_session, session_id, sessions, stop_session,
 };
 use lampyr_types::{ErrorKind, SandboxId, Span};
 use tokio::sync::{mpsc, oneshot};
@@ -111,7 +111,11 @@ async fn a_session_lives_from_its_start_to_its_stop() {
     assert_eq!(exec(&client, &other).await.out, "2\n");
     assert_eq!(client.vitals().await.unwrap().active_execs, 0);
 
+    let sid = owned.sid.parse().ok();
+    assert_eq!(session_id(&world.home(), "one"), sid);
     end(&world, owned).await;
+    assert_eq!(session_id(&world.home(), "one"), sid);
+    assert_eq!(session_id(&world.home(), "two"), None);
     assert!(sessions(&world.home()).unwrap().is_empty());
     let again = stop_session(&world.home(), "one", GRACE).await.unwrap();
     assert_eq!(again, Stopped::Before);

@@ -121,8 +121,10 @@ fn stop(args: &StopArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
     };
     let mut answers = Vec::new();
     for sid in &sids {
+        // Once it is stopped nobody has its name any more.
+        let id = core::session_id(home, sid).map_or_else(|| sid.clone(), |id| id.to_string());
         let stopped = super::block_on(core::stop_session(home, sid, settings.grace))?;
-        answers.push(confirmed(sid, &stopped?));
+        answers.push(confirmed(&id, &stopped?));
     }
     match (layers.format(false)?, settings.sid) {
         (Format::Json, Some(_)) => printer.json(&answers.remove(0))?,
