@@ -42,6 +42,9 @@ pub enum Error {
         /// What stood in the way.
         why: String,
     },
+    /// Our own standard input, which a command was to have.
+    #[error("cannot read standard input: {0}")]
+    Input(std::io::Error),
     /// Output could not be delivered.
     #[error("cannot write the output: {0}")]
     Output(std::io::Error),
@@ -175,6 +178,7 @@ impl Error {
                 Some("make room where the output goes: there is none left".into())
             }
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
+            Self::Input(_) => Some("with `< /dev/null` the command has no input".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
             Self::DeadSession(_) => Some("`lampyr clean` removes what it left".into()),
             Self::EndedSession(_) => Some("`lampyr session start` starts another".into()),

@@ -1,5 +1,6 @@
 //! Running one process in a guest: bytes in, bytes out, an end.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -195,31 +196,32 @@ fn deliver(output: &mut dyn Output, lane: Lane, bytes: &[u8]) -> Result<(), Erro
 async fn feed(input: Input, source: Source<'_>) -> Result<(), Error> {
     match source {
         Source::Empty => {}
-        Source::Ours => pour(tokio::io::stdin(), &input).await?,
+        Source::Ours => pour(tokio::io::stdin(), &input).await.map_err(Error::Input)?,
         Source::Tree(path) => feed_tree(path, &input).await?,
     }
     let _ = input.end().await;
     Ok(())
 }
 
-/// Pours all that comes from `from` into an input, at the input's pace.
-pub(crate) async fn pour(mut from: impl AsyncReadExt + Unpin, to: &Input) -> Result<(), Error> {
+/// Pours all that comes from `from` into an input, at the input's pace. An
+/// error is that of reading.
+pub(crate) async fn pour(mut from: impl AsyncReadExt + Unpin, to: &Input) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(n) = from.read(&mut buffer).await {
+    loop {
+        let n = from.read(&mut buffer).await?;
         if n == 0 || to.send(&buffer[..n]).await.is_err() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 async fn feed_tree(path: &Path, input: &Input) -> Result<(), Error> {
-    let at = |source| Error::Path { path: path.to_owned(), source };
+    let at = |source: io::Error| Error::Path { path: path.to_owned(), source };
     let (sink, from) = pipe::pipe().map_err(at)?;
     let sink = std::fs::File::from(sink.into_blocking_fd().map_err(at)?);
     let tree = path.to_owned();
     let packing = tokio::task::spawn_blocking(move || lampyr_tree::pack(&tree, sink));
-    pour(from, input).await?;
+    pour(from, input).await.map_err(at)?;
     match packing.await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(Error::Copy { what: path.display().to_string(), why: e.to_string() }),
