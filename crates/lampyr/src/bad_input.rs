@@ -152,6 +152,22 @@ pub(crate) enum BadInput {
     /// Neither `LAMPYR_HOME` nor `HOME`.
     #[error("there is no home directory to keep Lampyr's files in")]
     NoHome,
+    /// A home relative to a directory that is gone.
+    #[error("{}: '{}' is relative to a directory that is not there any more", variable.name, path.display())]
+    HomeNowhere {
+        /// Which variable says so.
+        variable: &'static Variable,
+        /// What it says.
+        path: PathBuf,
+    },
+    /// A home that is a file, or lies in one.
+    #[error("{}: {} is no directory", variable.name, path.display())]
+    HomeNoDirectory {
+        /// Which variable says so.
+        variable: &'static Variable,
+        /// The home.
+        path: PathBuf,
+    },
 }
 
 /// What is wrong with the value of a setting.
@@ -288,6 +304,8 @@ impl BadInput {
             Self::OneOrAll => "for example: lampyr session stop builder",
             Self::CopySides => "for example: lampyr cp ./src builder:/src",
             Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",
+            Self::HomeNowhere { .. } => "set it to an absolute path, or go to another directory",
+            Self::HomeNoDirectory { .. } => "set LAMPYR_HOME to a directory of your own",
             Self::NoHome => "set LAMPYR_HOME to a directory of your own",
             Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
             _ => "see lampyr run --help",

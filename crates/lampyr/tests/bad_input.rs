@@ -79,6 +79,24 @@ fn bad_variables_start_nothing() {
 }
 
 #[test]
+fn a_home_that_can_be_none_is_said_to_be_so() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (file, gone) = (tmp.path().join("file"), tmp.path().join("gone"));
+    std::fs::write(&file, "").unwrap();
+    let in_file = format!("LAMPYR_HOME: {} is no directory", file.display());
+    let relative = "LAMPYR_HOME: 'here' is relative to a directory that is not there any more";
+    for (home, reason) in [(file.as_path(), in_file.as_str()), (Path::new("here"), relative)] {
+        let script = r#"mkdir -p "$GONE"; cd "$GONE"; rmdir "$GONE"; exec "$0" run true"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_lampyr")]).env("GONE", &gone);
+        let output = command.env("LAMPYR_HOME", home).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(reason) && stderr.contains("\nhint: "), "{stderr}");
+    }
+}
+
+#[test]
 fn help_version_and_completions_are_data() {
     let tmp = tempfile::tempdir().unwrap();
     let home = tmp.path().join("home");
