@@ -1,8 +1,12 @@
 //! What doctor says of a home that is not as it should be.
 
-use lampyr_core::{Check, Severity, doctor};
+use std::sync::Arc;
+
+use lampyr_core::{AccelChoice, Check, Engines, Error, Host, HostSettings, Severity, doctor};
+use lampyr_engine::{Accel, Engine, EngineError};
 use lampyr_image::Image;
 use lampyr_store::Store;
+use lampyr_types::NoProgress;
 
 use crate::world::{World, in_time};
 
@@ -41,4 +45,47 @@ async fn of_a_home_that_cannot_be_opened_nothing_else_is_said() {
     assert_eq!(checks.len(), 1, "{checks:?}");
     assert_eq!((checks[0].id, checks[0].severity), ("home", Severity::Error));
     assert!(checks[0].detail.contains("format '99'"), "{checks:?}");
+}
+
+/// A host without an engine.
+struct NoEngine;
+
+impl NoEngine {
+    fn found<T>() -> Result<T, EngineError> {
+        Err(EngineError::Unavailable { what: "there is none".into(), hint: "get one".into() })
+    }
+}
+
+impl Engines for NoEngine {
+    fn with(&self, _accel: Accel) -> Result<Arc<dyn Engine>, EngineError> {
+        Self::found()
+    }
+
+    fn candidates(&self) -> Vec<Accel> {
+        vec![Accel::Tcg]
+    }
+
+    fn obstacle(&self, _accel: Accel) -> Option<String> {
+        None
+    }
+
+    fn describe(&self) -> Result<String, EngineError> {
+        Self::found()
+    }
+}
+
+#[tokio::test]
+async fn without_an_engine_nothing_is_made_or_fetched() {
+    let tmp = tempfile::tempdir().unwrap();
+    let home = tmp.path().join("home");
+    let settings = HostSettings {
+        home: home.clone(),
+        accel: AccelChoice::Auto,
+        engines: Arc::new(NoEngine),
+        agent: b"agent",
+        progress: Arc::new(NoProgress),
+    };
+    let error = in_time(Host::open(&settings)).await.err().unwrap();
+    assert!(matches!(error, Error::Engine(EngineError::Unavailable { .. })), "{error}");
+    assert!(!home.join("kits").exists());
 }
