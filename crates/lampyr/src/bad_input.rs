@@ -305,8 +305,9 @@ impl BadInput {
             Self::CopySides => "for example: lampyr cp ./src builder:/src",
             Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",
             Self::HomeNowhere { .. } => "set it to an absolute path, or go to another directory",
-            Self::HomeNoDirectory { .. } => "set LAMPYR_HOME to a directory of your own",
-            Self::NoHome => "set LAMPYR_HOME to a directory of your own",
+            Self::HomeNoDirectory { .. } | Self::NoHome => {
+                "set LAMPYR_HOME to a directory of your own"
+            }
             Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
             _ => "see lampyr run --help",
         }
