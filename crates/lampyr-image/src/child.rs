@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::ImageError;
+use crate::{ImageError, sys};
 
 /// How long a program may take. Nothing here takes a minute on a good day;
 /// the rest is for slow mirrors.
@@ -101,6 +101,8 @@ fn name_of(command: &Command) -> String {
 
 fn start(command: &mut Command, stdout: &File, stderr: &File) -> io::Result<Child> {
     command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    // SAFETY: all that runs between fork and exec is one system call.
+    unsafe { command.pre_exec(sys::end_with_parent) };
     command.process_group(0).spawn()
 }
 

@@ -22,6 +22,7 @@ mod modules;
 mod qemu;
 mod rootfs;
 mod sources;
+mod sys;
 mod version;
 mod vmlinux;
 

@@ -19,6 +19,9 @@ const FORMAT: u32 = 1;
 const DISK: &str = "disk.ext4";
 const MANIFEST: &str = "manifest.json";
 
+/// A disk with less room than this, in bytes, is full.
+const LEAST_ROOM: u64 = 4 << 20;
+
 /// What the default image has besides Debian's minimum.
 const PACKAGES: &str = "bash,coreutils,python3-minimal,curl,ca-certificates,git";
 
@@ -134,7 +137,9 @@ impl Image {
         let _task = progress.begin("Making the default image");
         let staging = store.stage()?;
         let release = Release::of_host();
-        build(staging.path(), &release)?;
+        // The programs that make it say little of why they failed.
+        let told = |e| full(staging.path(), LEAST_ROOM).unwrap_or(e);
+        build(staging.path(), &release).map_err(told)?;
         Self::publish(store, staging, &name, Some(&format!("debian:{}", release.codename)), &[])
     }
 
@@ -185,6 +190,14 @@ fn digest_of(path: &Path) -> Result<String, ImageError> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file).map_err(at(path))?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The error of a full disk, where there are not `least` bytes left for `dir`.
+fn full(dir: &Path, least: u64) -> Option<ImageError> {
+    let room = rustix::fs::statvfs(dir).ok()?;
+    let left = room.f_bavail.saturating_mul(room.f_frsize);
+    let error = || at(dir)(rustix::io::Errno::NOSPC.into()).into();
+    (left < least).then(error)
 }
 
 /// Makes `disk.ext4` in `dir` from the packages of `release`.
@@ -244,6 +257,15 @@ mod tests {
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_full_disk_is_said_to_be_full() {
+        let tmp = tempfile::tempdir().unwrap();
+        assert!(full(tmp.path(), 0).is_none());
+        let error = full(tmp.path(), u64::MAX).unwrap();
+        assert!(error.to_string().contains("No space left"), "{error}");
+        assert!(error.hint().unwrap().contains("free some disk space"));
     }
 
     #[test]

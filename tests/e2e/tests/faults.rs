@@ -151,6 +151,34 @@ fn an_interrupt_ends_everything() {
     }
 }
 
+#[test]
+fn an_image_that_is_being_made_ends_with_its_program() {
+    for (signal, status) in [(libc::SIGTERM, Some(143)), (libc::SIGKILL, None)] {
+        let own = TestContext::fresh();
+        fs::remove_file(own.home().join("images")).unwrap();
+        let (tools, mark) = (own.home().join("tools"), own.home().join("mark"));
+        fs::create_dir(&tools).unwrap();
+        let script = "#!/bin/sh\n\
+            for word; do case $word in *.tar) echo half > $word;; esac; done\n\
+            echo $$ > $MARK.new && mv $MARK.new $MARK && exec sleep 60\n";
+        fs::write(tools.join("mmdebstrap"), script).unwrap();
+        set_mode(&tools.join("mmdebstrap"), 0o700);
+        let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+        let live = own.run("true").env("PATH", path).env("MARK", &mark).start();
+        eventually("nothing is made", || mark.exists());
+        let pid = fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
+        live.signal(signal);
+        let finished = live.finish();
+        assert_eq!(finished.status(), status, "{finished:?}");
+        assert!(finished.took < 20 * SECOND, "{finished:?}");
+        eventually("what makes it lives on", || Process::find(pid).is_none());
+        if status.is_some() {
+            own.assert_tidy();
+        }
+        own.assert_nothing_left();
+    }
+}
+
 /// Lets a call see the home after `prepare`, a shell command on `$HOME_DIR`, in
 /// mounts of its own.
 fn after(prepare: &str, call: Call, home: &Path) -> Finished {
