@@ -304,20 +304,23 @@ mod tests {
     #[test]
     fn a_damaged_default_image_is_made_anew_only_when_that_is_asked_for() {
         let (_tmp, store) = store();
-        let build = |dir: &Path, _: &Release| Ok(std::fs::write(dir.join(DISK), "disk").unwrap());
-        let make = |cures: bool| {
+        let build = |dir: &Path, _: &Release| {
+            std::fs::write(dir.join(DISK), "disk").unwrap();
+            Ok(())
+        };
+        let ensure = |cures: bool| {
             let is_cured = |e: &ImageError| cures || matches!(e, ImageError::NoImage { .. });
             Image::default_or(&store, &lampyr_types::NoProgress, is_cured, build)
         };
-        let made = make(false).unwrap();
+        let made = ensure(false).unwrap();
         let manifest = made.disk.with_file_name(MANIFEST);
         for (damaged, bytes) in [(&made.disk, "other disk"), (&manifest, "{"), (&manifest, "{}")] {
             std::fs::write(damaged, bytes).unwrap();
-            let error = make(false).unwrap_err();
+            let error = ensure(false).unwrap_err();
             assert!(error.to_string().contains("is damaged"), "{error}");
             assert_eq!(error.hint().unwrap(), "`lampyr doctor --fix` makes it anew");
-            assert_eq!(make(true).unwrap().digest, made.digest);
-            assert_eq!(make(false).unwrap().digest, made.digest);
+            assert_eq!(ensure(true).unwrap().digest, made.digest);
+            assert_eq!(ensure(false).unwrap().digest, made.digest);
         }
     }
 }
