@@ -38,8 +38,18 @@ pub struct Truncated {
     pub total_bytes: u64,
     /// How many of these bytes were kept.
     pub kept_bytes: u64,
-    /// The file that holds every byte.
+    /// The file that holds all of the stream, or the beginning of it.
     pub file: PathBuf,
+    /// How many bytes of the stream the file holds: fewer than there are only
+    /// where it could not be written to the end.
+    pub file_bytes: u64,
+}
+
+impl Truncated {
+    /// Whether the file holds every byte.
+    pub fn is_whole(&self) -> bool {
+        self.file_bytes == self.total_bytes
+    }
 }
 
 impl Capture {
@@ -54,14 +64,21 @@ impl Capture {
     /// Fails where the file cannot be made or written; the stream has then
     /// lost bytes, and the capture should be given up or finished.
     pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.spill(bytes)?;
+        let spilled = self.spill(bytes);
+        if spilled.is_ok() || self.spill.is_some() {
+            self.keep(bytes);
+        }
+        spilled
+    }
+
+    /// Keeps the next bytes in memory, over older ones where they must.
+    fn keep(&mut self, bytes: &[u8]) {
         let room = (self.cap - self.kept.len()).min(bytes.len());
         let (first, rest) = bytes.split_at(room);
         self.grow(first);
         self.total += first.len() as u64;
         self.turn(rest);
         self.total += rest.len() as u64;
-        Ok(())
     }
 
     /// Ends the stream and hands out what was kept.
@@ -74,6 +91,7 @@ impl Capture {
             total_bytes: self.total,
             kept_bytes: self.kept.len() as u64,
             file: self.path.clone(),
+            file_bytes: file.metadata()?.len().min(self.total),
         };
         Ok(Captured { bytes: self.join(&marker(&cut)), truncated: Some(cut) })
     }
@@ -146,8 +164,10 @@ impl Capture {
 /// The line between head and tail.
 fn marker(cut: &Truncated) -> Vec<u8> {
     let left_out = cut.total_bytes - cut.kept_bytes;
-    let file = cut.file.display();
-    format!("\n[... {left_out} bytes left out; all of it is in {file} ...]\n").into_bytes()
+    let (file, held) = (cut.file.display(), cut.file_bytes);
+    let what =
+        if cut.is_whole() { "all of it is".to_owned() } else { format!("the first {held} are") };
+    format!("\n[... {left_out} bytes left out; {what} in {file} ...]\n").into_bytes()
 }
 
 /// Makes a new file that only this user can read.
@@ -192,6 +212,7 @@ mod tests {
             total_bytes: all.len() as u64,
             kept_bytes: cap as u64,
             file: spill.to_owned(),
+            file_bytes: all.len() as u64,
         };
         Captured { bytes: [head, line.as_bytes(), tail].concat(), truncated: Some(cut) }
     }
@@ -230,6 +251,23 @@ mod tests {
         let spill = dir.path().join("spill");
         capture(1, &[b"ab".to_vec()], &spill);
         assert_eq!(spill.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_takes_no_more_is_not_said_to_hold_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let spill = dir.path().join("spill");
+        let mut capture = Capture::new(4, spill.clone());
+        capture.push(b"abcdef").unwrap();
+        // Open for reading alone, as good as a full disk.
+        capture.spill = Some(File::open(&spill).unwrap());
+        assert!(capture.push(b"gh").unwrap_err().to_string().contains("spill"));
+        let found = capture.finish().unwrap();
+        let cut = found.truncated.unwrap();
+        assert_eq!((cut.total_bytes, cut.file_bytes, cut.is_whole()), (8, 6, false));
+        let line =
+            format!("\n[... 4 bytes left out; the first 6 are in {} ...]\n", spill.display());
+        assert_eq!(String::from_utf8(found.bytes).unwrap(), format!("ab{line}gh"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lampyr_image::{Arch, Image, Kit};
+use lampyr_image::{Arch, Image, ImageError, Kit};
 use lampyr_store::Store;
 
 use crate::{AccelChoice, Error, HostSettings, accel};
@@ -45,20 +45,23 @@ pub struct Report {
 /// Looks at everything that a run needs. With `fix`, what is missing and can
 /// be made without root is made: the guest kit and the default image.
 pub async fn doctor(settings: &HostSettings, fix: bool) -> Report {
-    let mut checks = vec![engine(settings)];
     let mut accel = "none".to_owned();
-    match Store::open(&settings.home) {
-        Err(e) => checks.push(failed("home", "the state directory", &e.into())),
-        Ok(store) => {
-            checks.push(info("home", "the state directory", settings.home.display().to_string()));
-            let kit = kit(&store, settings, fix, &mut checks);
-            image(&store, settings, fix, &mut checks);
-            if let Some(kit) = kit.filter(|_| checks[0].severity < Severity::Error) {
-                accel = accelerator(&store, &kit, settings, &mut checks).await;
-            }
-            checks.push(leftovers(&settings.home));
+    let store = match Store::open(&settings.home) {
+        Ok(store) => store,
+        // Everything else may be in there, the engine too.
+        Err(e) => {
+            let checks = vec![failed("home", "the state directory", &e.into())];
+            return Report { accel, checks };
         }
+    };
+    let mut checks = vec![engine(settings)];
+    checks.push(info("home", "the state directory", settings.home.display().to_string()));
+    let kit = kit(&store, settings, fix, &mut checks);
+    image(&store, settings, fix, &mut checks);
+    if let Some(kit) = kit.filter(|_| checks[0].severity < Severity::Error) {
+        accel = accelerator(&store, &kit, settings, &mut checks).await;
     }
+    checks.push(leftovers(&settings.home));
     Report { accel, checks }
 }
 
@@ -103,11 +106,15 @@ fn kit(store: &Store, settings: &HostSettings, fix: bool, checks: &mut Vec<Check
 }
 
 fn image(store: &Store, settings: &HostSettings, fix: bool, checks: &mut Vec<Check>) {
-    let found = lampyr_image::DEFAULT_IMAGE.parse().ok().and_then(|n| Image::find(store, &n).ok());
+    let name = lampyr_image::DEFAULT_IMAGE;
+    let none = || ImageError::NoImage { name: name.to_owned() };
+    let found = name.parse().map_err(|_| none()).and_then(|name| Image::find(store, &name));
     let made = match found {
-        None if fix => Image::ensure_default(store, &*settings.progress),
-        None => return checks.push(missing("image", "the default image")),
-        Some(image) => Ok(image),
+        Err(_) if fix => Image::repair_default(store, &*settings.progress),
+        Err(ImageError::NoImage { .. }) => {
+            return checks.push(missing("image", "the default image"));
+        }
+        found => found,
     };
     checks.push(match made {
         Ok(image) => info("image", "the default image", format!("made {}", image.created)),

@@ -42,6 +42,9 @@ pub enum Error {
         /// What stood in the way.
         why: String,
     },
+    /// Our own standard input, which a command was to have.
+    #[error("cannot read standard input: {0}")]
+    Input(std::io::Error),
     /// Output could not be delivered.
     #[error("cannot write the output: {0}")]
     Output(std::io::Error),
@@ -57,8 +60,11 @@ pub enum Error {
     #[error("session '{0}' not found")]
     NoSession(String),
     /// The session's owner is gone.
-    #[error("session '{0}' is dead: {1}")]
-    DeadSession(String, &'static str),
+    #[error("session '{0}' is dead: its owner is gone")]
+    DeadSession(String),
+    /// The session ended in order, and nothing of it is left.
+    #[error("session '{0}' has ended: it was stopped, or nobody used it for its --ttl")]
+    EndedSession(String),
     /// A session that lives has the name.
     #[error("there is a session named '{0}' already")]
     NameTaken(Name),
@@ -80,6 +86,8 @@ pub enum Error {
         message: String,
         /// A next step, where there is one.
         hint: Option<String>,
+        /// How long it had taken, where that was said.
+        took: Option<Duration>,
     },
     /// A directory could not be mounted.
     #[error("cannot mount {what}: {why}")]
@@ -125,7 +133,8 @@ impl From<ChannelError> for Error {
 impl From<Failure> for Error {
     fn from(told: Failure) -> Self {
         let kind = ErrorKind::from_word(&told.kind).unwrap_or(ErrorKind::ConnectionFailed);
-        Self::Told { kind, message: told.message, hint: told.hint }
+        let took = told.host_us.map(Duration::from_micros);
+        Self::Told { kind, message: told.message, hint: told.hint, took }
     }
 }
 
@@ -133,7 +142,7 @@ impl Error {
     /// This failure, for somebody else to be told.
     pub(crate) fn to_failure(&self) -> Failure {
         let (kind, message) = (self.kind().word().to_owned(), self.to_string());
-        Failure { kind, message, hint: self.hint() }
+        Failure { kind, message, hint: self.hint(), host_us: None }
     }
 
     /// What kind of failure it is.
@@ -148,6 +157,11 @@ impl Error {
         }
     }
 
+    /// How long what failed had taken, where somebody else said so.
+    pub(crate) fn took(&self) -> Option<Duration> {
+        if let Self::Told { took, .. } = self { *took } else { None }
+    }
+
     /// A next step, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -160,11 +174,18 @@ impl Error {
             Self::Store(_) => Some("LAMPYR_HOME must be a directory that you can write to".into()),
             Self::Image(e) => e.hint(),
             Self::Engine(EngineError::Unavailable { hint, .. }) => Some(hint.clone()),
-            Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => last_words(ended),
+            Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => {
+                Some(after_the_end(ended))
+            }
+            Self::Output(e) if is_full(e) => {
+                Some("make room where the output goes: there is none left".into())
+            }
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
+            Self::Input(_) => Some("with `< /dev/null` the command has no input".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
             Self::NoPool(_) => Some("`lampyr pool list` shows those that there are".into()),
-            Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),
+            Self::DeadSession(_) => Some("`lampyr clean` removes what it left".into()),
+            Self::EndedSession(_) => Some("`lampyr session start` starts another".into()),
             Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
             Self::NoVolume(name) => Some(format!("`lampyr volume create {name}` makes it")),
             Self::VolumeTaken(name) => Some(format!("`lampyr volume rm {name}` removes it")),
@@ -175,6 +196,21 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// What to do, or to know, about a machine that ended by itself.
+fn after_the_end(ended: &Ended) -> String {
+    if ended.starved {
+        return "this host has no room left for the VM's memory: free some of its memory, and \
+                space on the disk of LAMPYR_HOME"
+            .into();
+    }
+    last_words(ended).unwrap_or_else(|| "`lampyr doctor` checks all that a VM needs".into())
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// The line that says most of what a machine said at its end: why its kernel
@@ -213,5 +249,21 @@ impl From<Error> for RunError {
             started: false,
             usage: Box::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_machine_has_a_hint() {
+        let ended = |log: &str, starved| {
+            Error::Crashed(Ended { how: "it ended".into(), log: log.into(), starved })
+        };
+        let hint = |error: Error| error.hint().unwrap();
+        assert_eq!(hint(ended("a\nb\n\n", false)), "its last words were: b");
+        assert!(hint(ended("", false)).contains("lampyr doctor"));
+        assert!(hint(ended("b", true)).contains("no room left"));
     }
 }

@@ -1,5 +1,6 @@
 //! Running one process in a guest: bytes in, bytes out, an end.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -206,7 +207,7 @@ fn deliver(output: &mut dyn Output, lane: Lane, bytes: &[u8]) -> Result<(), Erro
 async fn feed(input: Input, source: Source<'_>) -> Result<(), Error> {
     match source {
         Source::Empty => {}
-        Source::Ours => pour(tokio::io::stdin(), &input, |_| {}).await?,
+        Source::Ours => pour(tokio::io::stdin(), &input, |_| {}).await.map_err(Error::Input)?,
         Source::Tree(path, task) => feed_tree(path, task, &input).await?,
     }
     let _ = input.end().await;
@@ -214,24 +215,24 @@ async fn feed(input: Input, source: Source<'_>) -> Result<(), Error> {
 }
 
 /// Pours all that comes from `from` into an input, at the input's pace, and
-/// tells how much each piece was.
+/// tells how much each piece was. An error is that of reading.
 pub(crate) async fn pour(
     mut from: impl AsyncReadExt + Unpin,
     to: &Input,
     mut moved: impl FnMut(usize),
-) -> Result<(), Error> {
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(n) = from.read(&mut buffer).await {
+    loop {
+        let n = from.read(&mut buffer).await?;
         if n == 0 || to.send(&buffer[..n]).await.is_err() {
-            break;
+            return Ok(());
         }
         moved(n);
     }
-    Ok(())
 }
 
 async fn feed_tree(path: &Path, task: &dyn Task, input: &Input) -> Result<(), Error> {
-    let at = |source| Error::Path { path: path.to_owned(), source };
+    let at = |source: io::Error| Error::Path { path: path.to_owned(), source };
     let (sink, from) = pipe::pipe().map_err(at)?;
     let sink = std::fs::File::from(sink.into_blocking_fd().map_err(at)?);
     let tree = path.to_owned();
@@ -241,7 +242,7 @@ async fn feed_tree(path: &Path, task: &dyn Task, input: &Input) -> Result<(), Er
         moved += n as u64;
         task.moved(moved, total);
     };
-    pour(from, input, count).await?;
+    pour(from, input, count).await.map_err(at)?;
     match packing.await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(Error::Copy { what: path.display().to_string(), why: e.to_string() }),

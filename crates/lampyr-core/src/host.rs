@@ -60,12 +60,14 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens this host: makes the state directory and the guest kit where they
-    /// are missing, and finds out which accelerator works.
+    /// Opens this host: looks for the engine, makes the state directory and the
+    /// guest kit where they are missing, and finds out which accelerator works.
     pub async fn open(settings: &HostSettings) -> Result<Self, Error> {
         let store = Store::open(&settings.home)?;
         // Whoever shows output puts what is too long for an envelope there.
         store.dir(Part::Outputs)?;
+        // Without an engine nothing that is made or fetched is of any use.
+        settings.engines.describe()?;
         let kit = Kit::ensure(&store, Arch::HOST, settings.agent, &*settings.progress)?;
         let accel = accel::choose(&store, &kit, settings).await?;
         let engine = settings.engines.with(accel)?;

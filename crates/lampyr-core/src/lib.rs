@@ -51,7 +51,7 @@ pub use pool::{
 pub use run::run;
 pub use session::{
     ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
-    Vitals, own_session, sessions, start_session, stop_session,
+    Vitals, own_session, session_id, sessions, start_session, stop_session,
 };
 pub use trace::Trace;
 pub use volume::Volume;

@@ -19,7 +19,7 @@ pub use client::{ExecRequest, SessionClient, Stopped, Vitals, stop_session};
 pub use owner::own_session;
 pub(crate) use owner::until;
 pub(crate) use record::bury;
-pub use record::{SessionRecord, SessionState, sessions};
+pub use record::{SessionRecord, SessionState, session_id, sessions};
 pub use start::{OwnerReply, start_session};
 
 /// A session to start, as its owner is told.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "fake/doctor.rs"]
+mod doctor;
 #[path = "fake/guest.rs"]
 mod guest;
 #[path = "fake/hostile.rs"]

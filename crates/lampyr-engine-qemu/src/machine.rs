@@ -1,9 +1,11 @@
 //! A QEMU that runs.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use lampyr_engine::{Ended, EngineError, Machine, Promise};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -82,9 +84,9 @@ impl QemuMachine {
     }
 
     async fn wait(&mut self) -> Ended {
-        let how = match self.child.wait().await {
-            Ok(status) => format!("QEMU ended with {status}"),
-            Err(e) => format!("QEMU is gone: {e}"),
+        let (how, signal) = match self.child.wait().await {
+            Ok(status) => (format!("QEMU ended with {status}"), status.signal()),
+            Err(e) => (format!("QEMU is gone: {e}"), None),
         };
         // Each is forgotten once it was waited for: this may be given up and
         // called again.
@@ -92,7 +94,8 @@ impl QemuMachine {
             let _ = tokio::time::timeout(LAST_WORDS, said).await;
             self.said.pop();
         }
-        Ended { how, log: self.log.text() }
+        // The guest's memory is a file's: no room for a page is SIGBUS.
+        Ended { how, log: self.log.text(), starved: signal == Some(Signal::BUS.as_raw()) }
     }
 
     async fn save_devices(&mut self) -> Result<Vec<u8>, EngineError> {

@@ -276,7 +276,9 @@ impl Machine for FakeMachine {
     }
 
     fn ended(&mut self) -> Promise<'_, Ended> {
-        Box::pin(async { Ended { how: self.guest.wait().await, log: String::new() } })
+        Box::pin(async {
+            Ended { how: self.guest.wait().await, log: String::new(), starved: false }
+        })
     }
 
     fn stop(mut self: Box<Self>) -> Promise<'static, ()> {

@@ -73,6 +73,8 @@ pub struct Ended {
     pub how: String,
     /// The last lines that the engine or the guest's console said.
     pub log: String,
+    /// Whether it was ended because the host had no room left for its memory.
+    pub starved: bool,
 }
 
 /// Why an engine could not do what it was asked for.

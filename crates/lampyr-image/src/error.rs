@@ -2,6 +2,8 @@ use std::io;
 
 use lampyr_store::StoreError;
 
+use crate::DEFAULT_IMAGE;
+
 /// What can go wrong with kits, images and QEMU builds.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -46,6 +48,12 @@ pub enum ImageError {
         /// The last lines that it said.
         said: String,
     },
+    /// Somebody wanted the work no more.
+    #[error("{program} was interrupted")]
+    Interrupted {
+        /// The program that ran for it.
+        program: String,
+    },
     /// The archive does not have a package.
     #[error("the package {package} was not found in Debian's {suite}")]
     NoPackage {
@@ -69,7 +77,7 @@ pub enum ImageError {
         name: String,
     },
     /// An image's disk is not the one that its manifest describes.
-    #[error("image '{name}' is damaged: its disk was changed after it was made")]
+    #[error("image '{name}' is damaged: its disk is not the one that was made")]
     DamagedImage {
         /// The image.
         name: String,
@@ -93,15 +101,21 @@ impl ImageError {
                  that bring the same programs)",
                 packages.join(" ")
             )),
+            Self::Failed { said, .. } if said.contains("No space left on device") => {
+                Some("free some disk space, then try again".to_owned())
+            }
             Self::Failed { .. } | Self::Slow { .. } => {
                 Some("check that this host reaches its Debian mirror, then try again".to_owned())
             }
             Self::NoImage { .. } => {
                 Some("there is one image, 'default', which the first run makes".to_owned())
             }
-            Self::DamagedImage { name } => Some(format!(
-                "remove images/{name} in the state directory; the next run makes it anew"
-            )),
+            Self::DamagedImage { name } if name == DEFAULT_IMAGE => {
+                Some("`lampyr doctor --fix` makes it anew".to_owned())
+            }
+            Self::DamagedImage { name } => {
+                Some(format!("remove images/{name} in the state directory and make it anew"))
+            }
             Self::Store(e) if e.is_full() => {
                 Some("free some disk space, then try again".to_owned())
             }

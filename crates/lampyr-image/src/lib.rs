@@ -22,10 +22,12 @@ mod modules;
 mod qemu;
 mod rootfs;
 mod sources;
+mod sys;
 mod version;
 mod vmlinux;
 
 pub use arch::Arch;
+pub use child::interrupted;
 pub use error::ImageError;
 pub use kit::{FileFacts, Kit, KitManifest};
 pub use qemu::{QemuBuild, fetch_from, fetch_newer};

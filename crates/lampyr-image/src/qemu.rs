@@ -43,6 +43,9 @@ struct Manifest {
     version: String,
     package_version: String,
     program: PathBuf,
+    /// The length of the program in bytes.
+    #[serde(default)]
+    program_size: Option<u64>,
     lib_dirs: Vec<PathBuf>,
     data_dirs: Vec<PathBuf>,
 }
@@ -69,8 +72,7 @@ impl QemuBuild {
     fn open(dir: &Path, arch: Arch) -> Option<Self> {
         let manifest: Manifest = read_json(&dir.join(MANIFEST)).ok()?;
         let fits = manifest.format == FORMAT && manifest.arch == arch;
-        let build = fits.then(|| manifest.into_build(dir))?;
-        build.program.is_file().then_some(build)
+        (fits && manifest.is_whole(dir)).then(|| manifest.into_build(dir))
     }
 
     /// Runs the program, which must know its own version.
@@ -90,6 +92,13 @@ impl QemuBuild {
 }
 
 impl Manifest {
+    /// Whether the program is there, and as long as it was.
+    fn is_whole(&self, dir: &Path) -> bool {
+        let found = std::fs::metadata(dir.join(&self.program));
+        let right = |len: u64| self.program_size.map_or(len > 0, |size| size == len);
+        found.is_ok_and(|found| found.is_file() && right(found.len()))
+    }
+
     fn into_build(self, dir: &Path) -> QemuBuild {
         let inside = |paths: Vec<PathBuf>| paths.iter().map(|path| dir.join(path)).collect();
         QemuBuild {
@@ -190,6 +199,8 @@ fn keep(
     let triplet = Arch::HOST.facts().triplet;
     let program = PathBuf::from("usr/bin").join(arch.qemu_program());
     take(root, staging.path(), &program)?;
+    let taken = staging.path().join(&program);
+    let program_size = Some(std::fs::metadata(&taken).map_err(at(&taken))?.len());
     let lib_dirs = ["usr/lib", "lib"].map(|lib| Path::new(lib).join(triplet));
     let manifest = Manifest {
         format: FORMAT,
@@ -197,6 +208,7 @@ fn keep(
         version: version::upstream(&package_version).to_owned(),
         package_version,
         program,
+        program_size,
         lib_dirs: take_all(root, staging.path(), lib_dirs)?,
         data_dirs: take_all(root, staging.path(), ["usr/share/qemu", "usr/share/seabios"])?,
     };
@@ -225,6 +237,8 @@ fn take(root: &Path, target: &Path, part: &Path) -> Result<(), ImageError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     /// The unpacked packages of a QEMU that can only say its version.
@@ -259,6 +273,31 @@ mod tests {
         assert!(builds[0].program.is_file());
         assert!(builds[0].data_dirs[0].ends_with("10.0.2+ds-2~bpo12+1/usr/share/qemu"));
         assert!(!tmp.path().join("home/qemu/10.0.2+ds-2~bpo12+1/usr/share/doc").exists());
+    }
+
+    #[test]
+    fn a_build_whose_program_lost_bytes_is_not_there() {
+        let tmp = tempfile::tempdir().unwrap();
+        let store = Store::open(&tmp.path().join("home")).unwrap();
+        install(&store, "10.0.2", "1:10.0.2+ds-2").unwrap();
+        let list = || QemuBuild::list(&store, Arch::X86_64);
+        let program = list()[0].program.clone();
+        for length in [1, 0] {
+            File::options().write(true).open(&program).unwrap().set_len(length).unwrap();
+            assert!(list().is_empty(), "{length}");
+        }
+        // Manifests of before know no length; a program without bytes is none.
+        let manifest = store.dir(Part::Qemu).unwrap().join("10.0.2+ds-2").join(MANIFEST);
+        let mut old: serde_json::Value = read_json(&manifest).unwrap();
+        old.as_object_mut().unwrap().remove("program_size").unwrap();
+        write_json(&manifest, &old).unwrap();
+        assert!(list().is_empty());
+        std::fs::write(&program, "x").unwrap();
+        assert_eq!(list().len(), 1);
+        // The same package again takes its place.
+        write_json(&manifest, &serde_json::json!({"format": 0})).unwrap();
+        install(&store, "10.0.2", "1:10.0.2+ds-2").unwrap();
+        assert!(list()[0].program.metadata().unwrap().len() > 1);
     }
 
     #[test]

@@ -19,6 +19,9 @@ const FORMAT: u32 = 1;
 const DISK: &str = "disk.ext4";
 const MANIFEST: &str = "manifest.json";
 
+/// A disk with less room than this, in bytes, is full.
+const LEAST_ROOM: u64 = 4 << 20;
+
 /// What the default image has besides Debian's minimum.
 const PACKAGES: &str = "bash,coreutils,python3-minimal,curl,ca-certificates,git";
 
@@ -75,15 +78,17 @@ impl Image {
     /// The image called `name`. Cheap enough for every launch.
     pub fn find(store: &Store, name: &Name) -> Result<Self, ImageError> {
         let dir = store.dir(Part::Images)?.join(name.as_str());
+        let damaged = || ImageError::DamagedImage { name: name.to_string() };
         let manifest: Manifest = match read_json(&dir.join(MANIFEST)) {
             Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 return Err(ImageError::NoImage { name: name.to_string() });
             }
+            Err(StoreError::Damaged { .. }) => return Err(damaged()),
             other => other?,
         };
         let disk = dir.join(DISK);
         if manifest.format != FORMAT || Stamp::of(&disk).ok().as_ref() != Some(&manifest.disk) {
-            return Err(ImageError::DamagedImage { name: name.to_string() });
+            return Err(damaged());
         }
         Ok(manifest.into_image(disk))
     }
@@ -98,24 +103,43 @@ impl Image {
         Ok(images)
     }
 
-    /// The default image, made from Debian's packages where it is missing.
+    /// The default image, made from Debian's packages where it is missing. One
+    /// that is damaged is told, and left as it is.
     pub fn ensure_default(store: &Store, progress: &dyn Progress) -> Result<Self, ImageError> {
+        let missing = |e: &ImageError| matches!(e, ImageError::NoImage { .. });
+        Self::default_or(store, progress, missing, build)
+    }
+
+    /// The default image, made anew where it is missing or damaged.
+    pub fn repair_default(store: &Store, progress: &dyn Progress) -> Result<Self, ImageError> {
+        Self::default_or(store, progress, |_| true, build)
+    }
+
+    /// The default image; where finding it failed in such a way, a new one.
+    fn default_or(
+        store: &Store,
+        progress: &dyn Progress,
+        is_cured: impl Fn(&ImageError) -> bool,
+        build: impl FnOnce(&Path, &Release) -> Result<(), ImageError>,
+    ) -> Result<Self, ImageError> {
         let name = Name::try_from(DEFAULT_IMAGE.to_owned())
             .map_err(|_| ImageError::NoImage { name: DEFAULT_IMAGE.to_owned() })?;
-        let missing = |found: &Result<Self, _>| matches!(found, Err(ImageError::NoImage { .. }));
+        let is_final = |found: &Result<Self, _>| !found.as_ref().is_err_and(&is_cured);
         let found = Self::find(store, &name);
-        if !missing(&found) {
+        if is_final(&found) {
             return found;
         }
         let _making = store.making(&format!("image-{name}"))?;
         let found = Self::find(store, &name);
-        if !missing(&found) {
+        if is_final(&found) {
             return found;
         }
         let _task = progress.begin("Making the default image");
         let staging = store.stage()?;
         let release = Release::of_host();
-        build(staging.path(), &release)?;
+        // The programs that make it say little of why they failed.
+        let told = |e| full(staging.path(), LEAST_ROOM).unwrap_or(e);
+        build(staging.path(), &release).map_err(told)?;
         Self::publish(store, staging, &name, Some(&format!("debian:{}", release.codename)), &[])
     }
 
@@ -166,6 +190,14 @@ fn digest_of(path: &Path) -> Result<String, ImageError> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file).map_err(at(path))?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The error of a full disk, where there are not `least` bytes left for `dir`.
+fn full(dir: &Path, least: u64) -> Option<ImageError> {
+    let room = rustix::fs::statvfs(dir).ok()?;
+    let left = room.f_bavail.saturating_mul(room.f_frsize);
+    let error = || at(dir)(rustix::io::Errno::NOSPC.into()).into();
+    (left < least).then(error)
 }
 
 /// Makes `disk.ext4` in `dir` from the packages of `release`.
@@ -228,6 +260,15 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_said_to_be_full() {
+        let tmp = tempfile::tempdir().unwrap();
+        assert!(full(tmp.path(), 0).is_none());
+        let error = full(tmp.path(), u64::MAX).unwrap();
+        assert!(error.to_string().contains("No space left"), "{error}");
+        assert!(error.hint().unwrap().contains("free some disk space"));
+    }
+
+    #[test]
     fn disks_have_room_and_a_round_size() {
         assert_eq!(disk_size(0), 256 << 20);
         assert_eq!(disk_size(1), 320 << 20);
@@ -258,5 +299,28 @@ mod tests {
         std::fs::write(image.disk, "other disk").unwrap();
         let found = Image::find(&store, &name("x"));
         assert!(matches!(found, Err(ImageError::DamagedImage { .. })));
+    }
+
+    #[test]
+    fn a_damaged_default_image_is_made_anew_only_when_that_is_asked_for() {
+        let (_tmp, store) = store();
+        let build = |dir: &Path, _: &Release| {
+            std::fs::write(dir.join(DISK), "disk").unwrap();
+            Ok(())
+        };
+        let ensure = |cures: bool| {
+            let is_cured = |e: &ImageError| cures || matches!(e, ImageError::NoImage { .. });
+            Image::default_or(&store, &lampyr_types::NoProgress, is_cured, build)
+        };
+        let made = ensure(false).unwrap();
+        let manifest = made.disk.with_file_name(MANIFEST);
+        for (damaged, bytes) in [(&made.disk, "other disk"), (&manifest, "{"), (&manifest, "{}")] {
+            std::fs::write(damaged, bytes).unwrap();
+            let error = ensure(false).unwrap_err();
+            assert!(error.to_string().contains("is damaged"), "{error}");
+            assert_eq!(error.hint().unwrap(), "`lampyr doctor --fix` makes it anew");
+            assert_eq!(ensure(true).unwrap().digest, made.digest);
+            assert_eq!(ensure(false).unwrap().digest, made.digest);
+        }
     }
 }

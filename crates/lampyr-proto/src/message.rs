@@ -226,7 +226,7 @@ pub enum Event {
 }
 
 /// A failure with a kind.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Failure {
     /// The kind's word in an envelope.
@@ -238,6 +238,10 @@ pub struct Failure {
     /// A next step, where there is one.
     #[n(2)]
     pub hint: Option<String>,
+    /// How long what failed had taken as who owns the session saw it, in
+    /// microseconds.
+    #[n(3)]
+    pub host_us: Option<u64>,
 }
 
 /// How a session is.
@@ -337,6 +341,16 @@ mod tests {
         }
     }
     const EXITED: &str = "820481a50003030706f407f408f4";
+
+    #[test]
+    fn a_failure_reads_without_the_time_that_came_later() {
+        let old = b"\x82\x05\x81\xa2\x00\x61k\x01\x61m";
+        let failure = Failure { kind: "k".into(), message: "m".into(), ..Failure::default() };
+        assert_eq!(decode_message(old), Ok(Event::Failure(failure.clone())));
+        assert_eq!(encode_message(&Event::Failure(failure.clone())), old);
+        let timed = Event::Failure(Failure { host_us: Some(7), ..failure });
+        assert_eq!(decode_message(&encode_message(&timed)), Ok(timed));
+    }
 
     #[test]
     fn unknown_fields_are_skipped() {

@@ -10,7 +10,7 @@
 //!   templates-v1/<key>/    booted machines to restore from
 //!   sandboxes/<id>/        one running sandbox each
 //!   names/                 links from the names of sessions to their sandboxes
-//!   ended/                 an empty file for each session or pool that there was
+//!   ended/                 for each session or pool that there was, its id
 //!   volumes/<name>/        directories that outlive the sandboxes they are in
 //!   pools/<id>/            one keeper each, which holds VMs ready
 //!   members/<key>.<id>     a VM that waits in the sandbox <id> to be claimed

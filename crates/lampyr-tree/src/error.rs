@@ -28,6 +28,14 @@ pub enum TreeError {
         /// The file in question.
         path: PathBuf,
     },
+    /// A file that says no length, and goes on and on.
+    #[error("{path} does not say how long it is, and holds more than {limit} bytes")]
+    Endless {
+        /// The file in question.
+        path: PathBuf,
+        /// How much would have been read, in bytes.
+        limit: u64,
+    },
     /// Something at the destination that is not replaced: a directory or a
     /// device where a file should go, or no directory where one should go.
     #[error("{path} is in the way: {what}")]

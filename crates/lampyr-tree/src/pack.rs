@@ -4,9 +4,9 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
@@ -21,6 +21,9 @@ use crate::write::{Writer, stored};
 /// Flags to open what may have turned into a pipe or a link meanwhile.
 const READ: OFlags =
     OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// How much is read of a file that does not say how long it is, in bytes.
+const MAX_MADE_UP: u64 = 16 << 20;
 
 /// Writes the file or directory at `source` to `out` as an archive for
 /// [`unpack`](crate::unpack), and flushes it.
@@ -167,13 +170,51 @@ impl<W: Write> Packer<'_, W> {
             return Err(TreeError::Changed { path: self.path() });
         }
         let (stamp, size) = (self.stamp(file)?, meta.len());
+        let written = if meta.blocks() == 0 && size <= self.buffer.bytes().len() as u64 {
+            self.made_up(file, stamp)?
+        } else {
+            self.stored(file, stamp, size)?
+        };
+        self.summary.files += 1;
+        self.summary.bytes += written;
+        Ok(())
+    }
+
+    /// A file that lies on a disk: it is as long as it says.
+    fn stored(&mut self, file: &File, stamp: Stamp, size: u64) -> Result<u64, TreeError> {
         let data = extent::find(file, size);
         self.announce(stamp, Kind::File { size, data: data.clone() })?;
         data.iter().try_for_each(|extent| self.contents(file, *extent))?;
         self.out.pad(stored(&data))?;
-        self.summary.files += 1;
-        self.summary.bytes += size;
-        Ok(())
+        Ok(size)
+    }
+
+    /// A file that takes no room. It may be the system's, in `/proc` or
+    /// `/sys`, where a length says nothing: what can be read is what it holds.
+    fn made_up(&mut self, file: &File, stamp: Stamp) -> Result<u64, TreeError> {
+        let bytes = self.all_of(file)?;
+        let size = bytes.len() as u64;
+        self.announce(stamp, Kind::File { size, data: extent::whole(size) })?;
+        self.out.data(&bytes)?;
+        self.out.pad(size)?;
+        Ok(size)
+    }
+
+    /// All that can be read of a file. Some of the system's refuse pieces that
+    /// are not of a round size.
+    fn all_of(&mut self, mut file: &File) -> Result<Vec<u8>, TreeError> {
+        let mut bytes = Vec::new();
+        loop {
+            match file.read(self.buffer.bytes()) {
+                Ok(0) => return Ok(bytes),
+                Ok(got) => bytes.extend_from_slice(&self.buffer.bytes()[..got]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(at(&self.path())(e)),
+            }
+            if bytes.len() as u64 > MAX_MADE_UP {
+                return Err(TreeError::Endless { path: self.path(), limit: MAX_MADE_UP });
+            }
+        }
     }
 
     /// Copies exactly the bytes of `extent`, as the header has promised.

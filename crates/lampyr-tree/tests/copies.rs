@@ -94,6 +94,24 @@ fn gnu_tar_reads_what_we_write() {
     assert!(packed(&to) == bytes);
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn files_that_say_no_length_are_read_to_their_end_within_a_bound() {
+    let tmp = tempfile::tempdir().unwrap();
+    for file in
+        ["/proc/version", "/proc/self/mounts", "/sys/kernel/mm/transparent_hugepage/enabled"]
+    {
+        // Not every host has each of them.
+        let Ok(text) = fs::read(file) else { continue };
+        let to = tmp.path().join("to");
+        let summary = open(&packed(Path::new(file)), &to).unwrap();
+        assert_eq!((summary.bytes, fs::read(&to).unwrap()), (text.len() as u64, text), "{file}");
+    }
+    assert!(fs::read(tmp.path().join("to")).unwrap().len() > 1);
+    let result = pack(Path::new("/proc/self/pagemap"), Vec::new());
+    assert!(matches!(result, Err(TreeError::Endless { .. })), "{result:?}");
+}
+
 /// A thing at a random place.
 #[derive(Debug, Clone)]
 enum Thing {

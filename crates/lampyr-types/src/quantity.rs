@@ -15,6 +15,12 @@ pub enum BadQuantity {
     /// Not a span of time.
     #[error("invalid duration '{0}': write a whole number and a unit, such as 500ms, 3s, 5m or 1h")]
     Span(String),
+    /// A size with more bytes than can be counted.
+    #[error("invalid size '{0}': it is too large")]
+    LargeSize(String),
+    /// A span of time with more milliseconds than can be counted.
+    #[error("invalid duration '{0}': it is too large")]
+    LargeSpan(String),
 }
 
 /// An amount of memory or disk, in bytes.
@@ -44,18 +50,24 @@ impl Size {
     }
 }
 
-/// Splits `12ab` into `12` and `ab`; nothing where there are no digits.
-fn split(text: &str) -> Option<(u64, &str)> {
+/// Splits `12ab` into `12` and `ab`; nothing where there are no digits. The
+/// number is missing where it is too large.
+fn split(text: &str) -> Option<(Option<u64>, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    Some((number.parse().ok()?, unit))
+    (end > 0).then(|| (number.parse().ok(), unit))
+}
+
+/// As much of a wrong quantity as fits a sentence.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 impl FromStr for Size {
     type Err = BadQuantity;
 
     fn from_str(text: &str) -> Result<Self, BadQuantity> {
-        let bad = || BadQuantity::Size(text.chars().take(80).collect());
+        let bad = || BadQuantity::Size(shown(text));
         let (number, unit) = split(text).ok_or_else(bad)?;
         let shift = match unit.to_ascii_uppercase().as_str() {
             "K" | "KB" | "KIB" => 10,
@@ -65,7 +77,8 @@ impl FromStr for Size {
             "B" => 0,
             _ => return Err(bad()),
         };
-        number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+        let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+        bytes.map(Self).ok_or_else(|| BadQuantity::LargeSize(shown(text)))
     }
 }
 
@@ -113,17 +126,18 @@ impl FromStr for Span {
     type Err = BadQuantity;
 
     fn from_str(text: &str) -> Result<Self, BadQuantity> {
-        let bad = || BadQuantity::Span(text.chars().take(80).collect());
+        let bad = || BadQuantity::Span(shown(text));
         let (number, unit) = split(text).ok_or_else(bad)?;
         let factor = match unit {
             "ms" => 1,
             "s" => 1000,
             "m" => 60_000,
             "h" => 3_600_000,
-            "" if number == 0 => 0,
+            "" if number == Some(0) => 0,
             _ => return Err(bad()),
         };
-        number.checked_mul(factor).map(Self).ok_or_else(bad)
+        let ms = number.and_then(|number| number.checked_mul(factor));
+        ms.map(Self).ok_or_else(|| BadQuantity::LargeSpan(shown(text)))
     }
 }
 
@@ -168,10 +182,11 @@ mod tests {
         for (text, bytes) in [("512MB", 512 << 20), ("1GB", 1 << 30), ("2G", 2 << 30), ("7b", 7)] {
             assert_eq!(text.parse::<Size>().unwrap().as_bytes(), bytes, "{text}");
         }
-        for bad in
-            ["", "1", "GB", "-1GB", "1.5GB", "1 GB", "1XB", "99999999999999999999G", "9999999999T"]
-        {
-            assert!(bad.parse::<Size>().is_err(), "{bad}");
+        for bad in ["", "1", "GB", "-1GB", "1.5GB", "1 GB", "1XB", "99999999999999999999"] {
+            assert_eq!(bad.parse::<Size>(), Err(BadQuantity::Size(bad.into())));
+        }
+        for large in ["99999999999999999999G", "9999999999T"] {
+            assert_eq!(large.parse::<Size>(), Err(BadQuantity::LargeSize(large.into())));
         }
     }
 
@@ -182,8 +197,11 @@ mod tests {
         {
             assert_eq!(text.parse::<Span>().unwrap().as_millis(), ms, "{text}");
         }
-        for bad in ["", "3", "s", "-3s", "1d", "3 s", "99999999999999999h"] {
-            assert!(bad.parse::<Span>().is_err(), "{bad}");
+        for bad in ["", "3", "s", "-3s", "1d", "3 s", "99999999999999999999d"] {
+            assert_eq!(bad.parse::<Span>(), Err(BadQuantity::Span(bad.into())));
+        }
+        for large in ["9999999999999h", "99999999999999999999ms"] {
+            assert_eq!(large.parse::<Span>(), Err(BadQuantity::LargeSpan(large.into())));
         }
     }
 

@@ -161,6 +161,22 @@ pub(crate) enum BadInput {
     /// Neither `LAMPYR_HOME` nor `HOME`.
     #[error("there is no home directory to keep Lampyr's files in")]
     NoHome,
+    /// A home relative to a directory that is gone.
+    #[error("{}: '{}' is relative to a directory that is not there any more", variable.name, path.display())]
+    HomeNowhere {
+        /// Which variable says so.
+        variable: &'static Variable,
+        /// What it says.
+        path: PathBuf,
+    },
+    /// A home that is a file, or lies in one.
+    #[error("{}: {} is no directory", variable.name, path.display())]
+    HomeNoDirectory {
+        /// Which variable says so.
+        variable: &'static Variable,
+        /// The home.
+        path: PathBuf,
+    },
 }
 
 /// What is wrong with the value of a setting.
@@ -204,6 +220,14 @@ pub(crate) enum BadValue {
         asked: u32,
         /// What there is.
         host: u32,
+    },
+    /// More than a disk can have.
+    #[error("{asked} is too large: the most is {most}")]
+    TooLarge {
+        /// What was asked for.
+        asked: Size,
+        /// What would do.
+        most: Size,
     },
     /// Less than a VM can live with.
     #[error("{asked} is too small: the least is {least}")]
@@ -292,7 +316,10 @@ impl BadInput {
             Self::OnePoolOrAll => "`lampyr pool list` shows all pools",
             Self::CopySides => "for example: lampyr cp ./src builder:/src",
             Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",
-            Self::NoHome => "set LAMPYR_HOME to a directory of your own",
+            Self::HomeNowhere { .. } => "set it to an absolute path, or go to another directory",
+            Self::HomeNoDirectory { .. } | Self::NoHome => {
+                "set LAMPYR_HOME to a directory of your own"
+            }
             Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
             _ => "see lampyr run --help",
         }

@@ -10,6 +10,7 @@ mod session;
 mod transfer;
 mod volume;
 
+use std::io::ErrorKind::NotADirectory;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -105,8 +106,13 @@ impl<T> Picked<T> {
 impl<'a> Layers<'a> {
     /// Finds the home directory and reads the configuration file in it.
     pub(crate) fn open(world: &'a World) -> Result<Self, BadInput> {
-        let home = home(&world.env)?;
-        let config = Config::read(&home.join("config.toml"))?;
+        let (home, variable) = home(&world.env)?;
+        let config = Config::read(&home.join("config.toml")).map_err(|e| match e {
+            BadInput::Unreadable { source, .. } if source.kind() == NotADirectory => {
+                BadInput::HomeNoDirectory { variable, path: home.clone() }
+            }
+            other => other,
+        })?;
         Ok(Self { world, home, config })
     }
 
@@ -224,12 +230,16 @@ fn shown(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-/// Where everything is kept.
-fn home(env: &Env) -> Result<PathBuf, BadInput> {
-    let given = env.get(&env_vars::HOME).map(PathBuf::from);
-    let usual = || env.get(&env_vars::USER_HOME).map(|home| Path::new(home).join(".lampyr"));
-    let home = given.or_else(usual).ok_or(BadInput::NoHome)?;
-    std::path::absolute(home).map_err(|_| BadInput::NoHome)
+/// Where everything is kept, and which variable says so.
+fn home(env: &Env) -> Result<(PathBuf, &'static Variable), BadInput> {
+    let given = || Some((PathBuf::from(env.get(&env_vars::HOME)?), &env_vars::HOME));
+    let usual = || {
+        let home = env.get(&env_vars::USER_HOME)?;
+        Some((Path::new(home).join(".lampyr"), &env_vars::USER_HOME))
+    };
+    let (path, variable) = given().or_else(usual).ok_or(BadInput::NoHome)?;
+    let home = std::path::absolute(&path);
+    home.map(|home| (home, variable)).map_err(|_| BadInput::HomeNowhere { variable, path })
 }
 
 #[cfg(test)]

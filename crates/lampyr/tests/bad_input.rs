@@ -27,7 +27,7 @@ fn refused(words: &[&str], env: &[(&str, &str)], reason: &str) {
 
 #[test]
 fn bad_arguments_start_nothing() {
-    let rows: [(&[&str], &str); 22] = [
+    let rows: [(&[&str], &str); 25] = [
         (&["fly"], "'fly'"),
         (&["run", "--fly", "true"], "'--fly'"),
         (&["run", "echo", "hi"], "quote a command"),
@@ -40,6 +40,9 @@ fn bad_arguments_start_nothing() {
         (&["run", "--memory", "much", "true"], "invalid size"),
         (&["run", "--memory", "64MB", "true"], "too small"),
         (&["run", "--memory", "4096TB", "true"], "more than this host has"),
+        (&["run", "--disk-size", "100000000GB", "true"], "too large: the most is 16TB"),
+        (&["session", "start", "--disk-size", "17TB"], "too large: the most is 16TB"),
+        (&["run", "--disk-size", "1MB", "true"], "too small"),
         (&["run", "--cpus", "0", "true"], "too small"),
         (&["run", "--cpus", "100000", "true"], "more than this host has"),
         (&["run", "--timeout", "1", "true"], "invalid duration"),
@@ -51,6 +54,13 @@ fn bad_arguments_start_nothing() {
         (&["run", "--download", "nocolon", "true"], "invalid"),
         (&["completions", "cobol"], "cobol"),
     ];
+    for job in ["--wait", "--attach"] {
+        for flag in [["--timeout", "1s"], ["--workdir", "/"], ["--user", "me"], ["-e", "A=1"]] {
+            refused(&[&["exec", "it", job, "j1"], &flag[..]].concat(), &[], "cannot be used with");
+        }
+        refused(&["exec", "it", job, "j1", "--key", "k"], &[], "cannot be used with");
+        refused(&["exec", "it", job, "j1", "true"], &[], "cannot be used with");
+    }
     for (words, reason) in rows {
         refused(words, &[], reason);
     }
@@ -73,10 +83,31 @@ fn bad_pools_start_nothing() {
 
 #[test]
 fn bad_variables_start_nothing() {
-    for (name, value) in
-        [("LAMPYR_MEMORY", "1"), ("LAMPYR_FORMAT", "xml"), ("LAMPYR_ENGINE", "magic")]
-    {
+    for (name, value) in [
+        ("LAMPYR_MEMORY", "1"),
+        ("LAMPYR_FORMAT", "xml"),
+        ("LAMPYR_ENGINE", "magic"),
+        ("LAMPYR_DISK_SIZE", "17TB"),
+    ] {
         refused(&["run", "true"], &[(name, value)], name);
+    }
+}
+
+#[test]
+fn a_home_that_can_be_none_is_said_to_be_so() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (file, gone) = (tmp.path().join("file"), tmp.path().join("gone"));
+    std::fs::write(&file, "").unwrap();
+    let in_file = format!("LAMPYR_HOME: {} is no directory", file.display());
+    let relative = "LAMPYR_HOME: 'here' is relative to a directory that is not there any more";
+    for (home, reason) in [(file.as_path(), in_file.as_str()), (Path::new("here"), relative)] {
+        let script = r#"mkdir -p "$GONE"; cd "$GONE"; rmdir "$GONE"; exec "$0" run true"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_lampyr")]).env("GONE", &gone);
+        let output = command.env("LAMPYR_HOME", home).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(reason) && stderr.contains("\nhint: "), "{stderr}");
     }
 }
 

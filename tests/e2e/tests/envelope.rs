@@ -248,3 +248,12 @@ fn a_boot_trace_draws_the_stages_beside_the_envelope() {
         assert!(envelope.stderr.lines().any(|line| line.starts_with(stage)), "{}", envelope.stderr);
     }
 }
+
+#[test]
+fn an_input_that_cannot_be_read_is_an_error_and_not_an_end() {
+    let from_a_directory = ["sh", "-c", "exec \"$@\" < /", "sh"];
+    let envelope = TestContext::shared().run("cat").under(from_a_directory).envelope();
+    let message = envelope.error("connection_failed");
+    assert!(message.contains("cannot read standard input: Is a directory"), "{message}");
+    assert!(envelope.get("hint").is_some(), "{envelope:?}");
+}

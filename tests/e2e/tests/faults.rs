@@ -130,6 +130,34 @@ fn an_interrupt_ends_everything() {
     }
 }
 
+#[test]
+fn an_image_that_is_being_made_ends_with_its_program() {
+    for (signal, status) in [(libc::SIGTERM, Some(143)), (libc::SIGKILL, None)] {
+        let own = TestContext::fresh();
+        fs::remove_file(own.home().join("images")).unwrap();
+        let (tools, mark) = (own.home().join("tools"), own.home().join("mark"));
+        fs::create_dir(&tools).unwrap();
+        let script = "#!/bin/sh\n\
+            for word; do case $word in *.tar) echo half > $word;; esac; done\n\
+            echo $$ > $MARK.new && mv $MARK.new $MARK && exec sleep 60\n";
+        fs::write(tools.join("mmdebstrap"), script).unwrap();
+        set_mode(&tools.join("mmdebstrap"), 0o700);
+        let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+        let live = own.run("true").env("PATH", path).env("MARK", &mark).start();
+        eventually("nothing is made", || mark.exists());
+        let pid = fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
+        live.signal(signal);
+        let finished = live.finish();
+        assert_eq!(finished.status(), status, "{finished:?}");
+        assert!(finished.took < 20 * SECOND, "{finished:?}");
+        eventually("what makes it lives on", || Process::find(pid).is_none());
+        if status.is_some() {
+            own.assert_tidy();
+        }
+        own.assert_nothing_left();
+    }
+}
+
 /// Lets a call see the home after `prepare`, a shell command on `$HOME_DIR`, in
 /// mounts of its own.
 fn after(prepare: &str, call: Call, home: &Path) -> Finished {
@@ -216,6 +244,22 @@ fn a_disk_that_fills_up_under_a_command_is_told_to_it() {
     let finished = after(&on_a_small_disk("8m", "true"), call, own.home());
     let envelope = finished.envelope();
     assert_ne!(envelope["error"], "timeout", "{envelope:?}");
+    own.assert_tidy();
+}
+
+#[test]
+fn a_disk_that_fills_up_under_an_output_is_told_with_what_was_kept() {
+    if !is_root() {
+        return;
+    }
+    let own = TestContext::own();
+    let call = own.run("head -c 20000000 /dev/zero").args(["--max-output", "1MB"]);
+    let envelope = after(&on_a_small_disk("8m", "true"), call, own.home()).envelope();
+    let message = envelope.error("connection_failed");
+    assert!(message.contains("No space left") && envelope.get("hint").is_some(), "{message}");
+    let cut = &envelope["meta"]["truncated"]["stdout"];
+    let bytes = |key: &str| cut[key].as_u64().unwrap();
+    assert!(bytes("file_bytes") < bytes("total_bytes"), "{cut}");
     own.assert_tidy();
 }
 

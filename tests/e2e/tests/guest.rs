@@ -161,3 +161,17 @@ fn the_machine_has_the_size_that_was_asked_for() {
     let disk: u64 = lines.next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!((2700..=3072).contains(&disk), "{disk} MB");
 }
+
+#[test]
+fn files_of_the_system_s_are_copied_with_what_they_hold() {
+    let context = TestContext::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().join("mounts");
+    let copies = [
+        "--copy=/proc/version:/version".to_owned(),
+        format!("--download=/proc/self/mounts:{}", here.display()),
+    ];
+    let envelope = context.run("cat /version").args(&copies).envelope();
+    assert_eq!(envelope.success(), fs::read_to_string("/proc/version").unwrap());
+    assert!(fs::read_to_string(here).unwrap().contains(" / ext4 "));
+}

@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lampyr_e2e::{Session, TestContext, eventually, rows};
+use lampyr_e2e::{Session, TestContext, entries, eventually, rows};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,7 +41,9 @@ fn a_session_s_life_as_a_user_sees_it() {
     assert_eq!((uptime.len(), &uptime[0]["active_execs"]), (1, &0.into()));
     assert!(uptime[0]["memory_bytes"].as_u64().unwrap() > 1 << 20, "{uptime:?}");
 
-    assert_eq!(session.stop(), serde_json::json!({"stopped": session.sid, "confirmed": true}));
+    let stopped = own.lampyr(["session", "stop", "it"]).finish().stdout();
+    let stopped: Value = serde_json::from_str(&stopped).unwrap();
+    assert_eq!(stopped, serde_json::json!({"stopped": session.sid, "confirmed": true}));
     assert_eq!(session.stop()["note"], "already stopped");
     let never = own.lampyr(["session", "stop", "nobody"]).finish();
     assert_eq!(
@@ -49,7 +51,7 @@ fn a_session_s_life_as_a_user_sees_it() {
         (Some(1), true)
     );
     let gone = session.sh("true");
-    assert!(gone.error("connection_failed").contains("it was stopped"), "{gone:?}");
+    assert!(gone.error("connection_failed").contains("has ended"), "{gone:?}");
     own.assert_tidy();
 }
 
@@ -390,4 +392,33 @@ fn the_clock_follows_when_the_host_has_slept() {
     fs::write(&time, "+7200s").unwrap();
     let after = now();
     assert!((7200..7260).contains(&(after - before)), "{before} {after}");
+}
+
+#[test]
+fn a_session_whose_id_cannot_be_told_is_stopped_again() {
+    let own = TestContext::own();
+    let nowhere = ["sh", "-c", "exec \"$@\" > /dev/full", "sh"];
+    let started = own.lampyr(["session", "start", "--name", "it"]).under(nowhere).finish();
+    assert_eq!(started.status(), Some(1), "{started:?}");
+    assert!(started.stderr().contains("No space left"), "{started:?}");
+    assert!(rows(&own, &["session", "list"]).is_empty());
+    own.assert_tidy();
+}
+
+#[test]
+fn a_bench_that_is_interrupted_leaves_nothing() {
+    let own = TestContext::own();
+    let live = own.lampyr(["bench", "-n", "2"]).within(Duration::from_mins(3)).start();
+    let begun = Instant::now();
+    while rows(&own, &["session", "list"]).is_empty() {
+        assert!(live.process().is_some() && begun.elapsed() < 120 * SECOND, "no session started");
+        std::thread::sleep(SECOND / 10);
+    }
+    let staged = entries(&own.home().join("tmp"));
+    assert!(staged.iter().any(|dir| dir.join("file").exists()), "{staged:?}");
+    live.signal(libc::SIGTERM);
+    let finished = live.finish();
+    assert_eq!(finished.status(), Some(143), "{finished:?}");
+    assert!(rows(&own, &["session", "list"]).is_empty());
+    own.assert_tidy();
 }

@@ -27,6 +27,7 @@ const MAX_WORDS: usize = 64 * 1024;
 struct LastWords {
     how: String,
     log: String,
+    starved: bool,
 }
 
 /// Gives `line` away.
@@ -63,8 +64,8 @@ fn receive(from: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Says how the machine ended. Nobody may be there to hear it.
-pub(super) async fn say(to: &mut UnixStream, Ended { how, log }: Ended) {
-    let words = serde_json::to_vec(&LastWords { how, log }).unwrap_or_default();
+pub(super) async fn say(to: &mut UnixStream, Ended { how, log, starved }: Ended) {
+    let words = serde_json::to_vec(&LastWords { how, log, starved }).unwrap_or_default();
     let _ = to.write_all(&words).await;
 }
 
@@ -89,8 +90,8 @@ impl Heard {
             self.0.extend(&buffer[..n]);
         }
         match serde_json::from_slice(&self.0) {
-            Ok(LastWords { how, log }) => Ended { how, log },
-            Err(_) => Ended { how: "its owner is gone".into(), log: String::new() },
+            Ok(LastWords { how, log, starved }) => Ended { how, log, starved },
+            Err(_) => Ended { how: "its owner is gone".into(), log: String::new(), starved: false },
         }
     }
 }

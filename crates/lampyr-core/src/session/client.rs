@@ -75,8 +75,8 @@ impl SessionClient {
         let store = Store::open(home)?;
         let dir = match record::find(&store, word)? {
             Found::Alive(dir) => dir,
-            Found::Dead(_) => return Err(Error::DeadSession(word.into(), "its owner is gone")),
-            Found::Gone => return Err(Error::DeadSession(word.into(), "it was stopped")),
+            Found::Dead(_) => return Err(Error::DeadSession(word.into())),
+            Found::Gone => return Err(Error::EndedSession(word.into())),
         };
         let unreachable = |source| Error::Path { path: dir.join("socket"), source };
         let connection = socket::connect(&dir).await.map_err(unreachable)?;
@@ -180,9 +180,10 @@ impl SessionClient {
     }
 
     fn failed(&self, error: Error, begun: Instant) -> RunError {
+        let duration = error.took().unwrap_or_else(|| begun.elapsed());
         let error = RunError::from(self.story(error));
         let started = !matches!(error.kind, ErrorKind::ConnectionFailed | ErrorKind::Usage);
-        RunError { duration: begun.elapsed(), started, ..error }
+        RunError { duration, started, ..error }
     }
 }
 
@@ -197,7 +198,7 @@ impl std::fmt::Debug for SessionClient {
 pub async fn stop_session(home: &Path, word: &str, grace: Duration) -> Result<Stopped, Error> {
     match SessionClient::connect(home, word).await {
         Ok(client) => client.stop(grace).await,
-        Err(Error::DeadSession(..)) => {
+        Err(Error::DeadSession(_) | Error::EndedSession(_)) => {
             let store = Store::open(home)?;
             if let Found::Dead(dir) = record::find(&store, word)? {
                 record::remove_dead(&store, &dir)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use lampyr_proto::{Control, Event, Failure, Lane, Start};
+use lampyr_proto::{Control, Event, Exited, Failure, Lane, Start};
 use lampyr_types::{ErrorKind, Span};
 use tokio::sync::{mpsc, watch};
 
@@ -102,7 +102,7 @@ fn same(known: &Start, asked: &Start) -> Result<(), Failure> {
 }
 
 fn usage(message: String, hint: Option<String>) -> Failure {
-    Failure { kind: ErrorKind::Usage.word().to_owned(), message, hint }
+    Failure { kind: ErrorKind::Usage.word().to_owned(), message, hint, host_us: None }
 }
 
 fn unwritten(path: &Path, source: io::Error) -> Failure {
@@ -113,13 +113,13 @@ async fn run(session: Arc<Session>, job: Arc<Job>, sink: Spool, controls: mpsc::
     let _busy = session.busy();
     let begun = Instant::now();
     let ran = command(&session, &job, sink, controls).await;
+    let host_us = u64::try_from(begun.elapsed().as_micros()).ok();
     let ending = match ran {
-        Ok(mut exited) => {
-            exited.host_us = u64::try_from(begun.elapsed().as_micros()).ok();
-            Event::Exited(exited)
+        Ok(exited) => Event::Exited(Exited { host_us, ..exited }),
+        Err(Error::Agent(_)) if session.channel().is_over() => {
+            Event::Failure(Failure { host_us, ..session.fate().await })
         }
-        Err(Error::Agent(_)) if session.channel().is_over() => Event::Failure(session.fate().await),
-        Err(e) => Event::Failure(e.to_failure()),
+        Err(e) => Event::Failure(Failure { host_us, ..e.to_failure() }),
     };
     job.progress.send_modify(|progress| progress.ending = Some(ending));
 }
@@ -129,7 +129,7 @@ async fn command(
     job: &Arc<Job>,
     sink: Spool,
     controls: mpsc::Receiver<Control>,
-) -> Result<lampyr_proto::Exited, Error> {
+) -> Result<Exited, Error> {
     let asked = Asked::ask(session.channel(), session.with_env(job.start.exec.clone())).await?;
     let timeout = job.start.timeout_ms.map(Span::millis);
     let mut output = Recorder { sink, job: job.clone() };

@@ -329,6 +329,7 @@ fn no_job(name: &str) -> Failure {
         kind: ErrorKind::ConnectionFailed.word().to_owned(),
         message: format!("there is no job '{name}' in this session"),
         hint: Some("`lampyr exec SID --detach \"...\"` prints a job's name".into()),
+        host_us: None,
     }
 }
 
@@ -336,7 +337,7 @@ fn stopped() -> Failure {
     Failure {
         kind: ErrorKind::SessionDisconnected.word().to_owned(),
         message: "the session was stopped".into(),
-        hint: None,
+        ..Failure::default()
     }
 }
 

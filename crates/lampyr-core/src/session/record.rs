@@ -122,9 +122,22 @@ fn mark_ended(store: &Store, record: &SessionRecord) -> Result<(), Error> {
     let dir = store.dir(Part::Ended)?;
     let names = [Some(record.sid.to_string()), record.name.as_ref().map(ToString::to_string)];
     for name in names.into_iter().flatten() {
-        std::fs::write(dir.join(&name), "").map_err(at(&dir.join(name)))?;
+        std::fs::write(dir.join(&name), record.sid.to_string()).map_err(at(&dir.join(name)))?;
     }
     Ok(())
+}
+
+/// The id of the session with this id or name, whether it lives or has ended;
+/// `None` where nothing says so.
+pub fn session_id(home: &Path, word: &str) -> Option<SandboxId> {
+    if let Ok(id) = word.parse() {
+        return Some(id);
+    }
+    let name: Name = word.parse().ok()?;
+    let of = |part: Part| home.join(part.name()).join(name.as_str());
+    let named = std::fs::canonicalize(of(Part::Names)).ok();
+    let living = named.and_then(|dir| dir.file_name()?.to_str()?.parse().ok());
+    living.or_else(|| std::fs::read_to_string(of(Part::Ended)).ok()?.parse().ok())
 }
 
 /// Whether somebody owns the session in `dir`.

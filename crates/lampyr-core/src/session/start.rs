@@ -39,7 +39,7 @@ impl From<Result<SandboxId, Error>> for OwnerReply {
     fn from(started: Result<SandboxId, Error>) -> Self {
         match started.map_err(|e| e.to_failure()) {
             Ok(sid) => Self::Ready(sid),
-            Err(lampyr_proto::Failure { kind, message, hint }) => {
+            Err(lampyr_proto::Failure { kind, message, hint, .. }) => {
                 Self::Failed { kind, message, hint }
             }
         }
@@ -51,7 +51,7 @@ impl From<OwnerReply> for Result<SandboxId, Error> {
         match reply {
             OwnerReply::Ready(sid) => Ok(sid),
             OwnerReply::Failed { kind, message, hint } => {
-                Err(lampyr_proto::Failure { kind, message, hint }.into())
+                Err(lampyr_proto::Failure { kind, message, hint, host_us: None }.into())
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lampyr_core::{
     Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, RunError, SessionClient,
-    SessionRequest, SessionState, Stopped, own_session, sessions, stop_session,
+    SessionRequest, SessionState, Stopped, own_session, session_id, sessions, stop_session,
 };
 use lampyr_types::{ErrorKind, NoProgress, SandboxId, Span};
 use tokio::sync::{mpsc, oneshot};
@@ -111,7 +111,11 @@ async fn a_session_lives_from_its_start_to_its_stop() {
     assert_eq!(exec(&client, &other).await.out, "2\n");
     assert_eq!(client.vitals().await.unwrap().active_execs, 0);
 
+    let sid = owned.sid.parse().ok();
+    assert_eq!(session_id(&world.home(), "one"), sid);
     end(&world, owned).await;
+    assert_eq!(session_id(&world.home(), "one"), sid);
+    assert_eq!(session_id(&world.home(), "two"), None);
     assert!(sessions(&world.home()).unwrap().is_empty());
     let again = stop_session(&world.home(), "one", GRACE).await.unwrap();
     assert_eq!(again, Stopped::Before);
@@ -234,6 +238,13 @@ async fn a_job_outlives_its_client_and_is_heard_from_its_beginning() {
         let ran = attach(&second, &job).await;
         assert_eq!((ran.code(), ran.out.as_str(), ran.err.as_str()), (4, "one\n", "two\n"));
     }
+    let limited = ExecRequest { timeout: Some(Span::millis(300)), ..sh("exec sleep 60") };
+    let late = second.start(&limited, None).await.unwrap();
+    for _ in 0..2 {
+        let ran = attach(&second, &late).await;
+        assert_eq!(kind(&ran), (ErrorKind::Timeout, true));
+        assert!(ran.result.unwrap_err().duration >= Duration::from_millis(300));
+    }
     assert_eq!(kind(&attach(&second, "j99").await), (ErrorKind::ConnectionFailed, false));
     end(&world, owned).await;
 }
@@ -325,6 +336,9 @@ async fn a_quiet_session_ends_after_its_ttl_and_no_sooner() {
     in_time(owned.owner).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(1400));
     assert_eq!(world.sandboxes(), 0);
+    let ended = SessionClient::connect(&world.home(), &owned.sid).await.err().unwrap();
+    assert!(matches!(ended, Error::EndedSession(_)), "{ended}");
+    assert!(ended.hint().unwrap().contains("session start"));
 }
 
 #[tokio::test]

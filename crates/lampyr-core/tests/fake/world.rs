@@ -69,15 +69,14 @@ impl World {
         std::fs::write(staging.path().join("disk.ext4"), "disk").unwrap();
         Image::publish(&store, staging, &"tiny".parse().unwrap(), None, &[]).unwrap();
         let engine = Arc::new(FakeEngine::new(agent()));
-        let settings = HostSettings {
-            home: tmp.path().join("home"),
-            accel: AccelChoice::Only(Accel::Tcg),
-            engines: Arc::new(OnlyFake(engine.clone())),
-            agent: KIT_AGENT,
-            progress: Arc::new(NoProgress),
-        };
+        let settings = settings(tmp.path().join("home"), &engine);
         let host = Arc::new(Host::open(&settings).await.unwrap());
         Self { tmp, engine, host }
+    }
+
+    /// What the host was opened with.
+    pub(crate) fn settings(&self) -> HostSettings {
+        settings(self.home(), &self.engine)
     }
 
     /// A world whose template is baked.
@@ -117,6 +116,16 @@ impl World {
         let running = run(&self.host, request, &mut heard, &trace);
         let result = in_time(running).await;
         Ran { result, out: text(heard.out), err: text(heard.err) }
+    }
+}
+
+fn settings(home: PathBuf, engine: &Arc<FakeEngine>) -> HostSettings {
+    HostSettings {
+        home,
+        accel: AccelChoice::Only(Accel::Tcg),
+        engines: Arc::new(OnlyFake(engine.clone())),
+        agent: KIT_AGENT,
+        progress: Arc::new(NoProgress),
     }
 }
 

@@ -53,6 +53,9 @@ pub(crate) struct ListArgs {
     pub(crate) json: bool,
 }
 
+/// What a job that was started before cannot be given any more.
+const OF_A_NEW_COMMAND: [&str; 7] = ["command", "argv", "timeout", "env", "workdir", "user", "key"];
+
 /// The arguments of `exec`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ExecArgs {
@@ -82,10 +85,10 @@ pub(crate) struct ExecArgs {
     #[arg(long, conflicts_with_all = ["attach", "wait"])]
     pub(crate) detach: bool,
     /// Follow a job from its beginning to its end; signals go to it
-    #[arg(long, value_name = "JOB", conflicts_with_all = ["command", "argv", "wait", "key"])]
+    #[arg(long, value_name = "JOB", conflicts_with_all = OF_A_NEW_COMMAND, conflicts_with = "wait")]
     pub(crate) attach: Option<String>,
     /// Wait for a job's end; signals end the waiting alone
-    #[arg(long, value_name = "JOB", conflicts_with_all = ["command", "argv", "key"])]
+    #[arg(long, value_name = "JOB", conflicts_with_all = OF_A_NEW_COMMAND)]
     pub(crate) wait: Option<String>,
     /// Run it once however often it is asked for under this key
     #[arg(long, value_name = "KEY")]

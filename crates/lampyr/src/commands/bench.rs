@@ -10,10 +10,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use lampyr_store::Store;
 
 use crate::args::{BenchArgs, Cli, Command};
 use crate::core_api::{self as core, Error, Host, RunRequest};
 use crate::failure::Failure;
+use crate::interrupt::unless_interrupted;
 use crate::printer::Printer;
 use crate::progress::progress;
 use crate::settings::{Format, Layers, RunSettings};
@@ -37,11 +39,22 @@ pub(super) fn bench(
     let progress = progress(layers.world(), printer);
     let parts = wiring::host(settings.host, progress)?;
     let engine = parts.engines.describe().map_err(Error::from)?;
-    let table = super::block_on(async {
-        let host = Host::open(&parts).await?;
-        let rows = measure(&host, layers.home(), &settings.request, args.n as usize).await?;
-        Ok::<_, Failure>(Table::new(host.accel().word(), &engine, &settings.request, rows))
+    let home = layers.home();
+    let measured = super::block_on(async {
+        let measuring = async {
+            let host = Host::open(&parts).await?;
+            let rows = measure(&host, home, &settings.request, args.n as usize).await?;
+            Ok(Table::new(host.accel().word(), &engine, &settings.request, rows))
+        };
+        let measured = unless_interrupted(Box::pin(measuring)).await;
+        // What an interrupt or a failure left; there is none after success.
+        let _ = core::stop_session(home, &session::name(), Duration::ZERO).await;
+        measured
     })??;
+    let table = match measured {
+        Ok(table) => table,
+        Err(status) => return Ok(status),
+    };
     match format {
         Format::Json => printer.json(&table.json())?,
         Format::Text => printer.data(table.text().as_bytes())?,
@@ -66,11 +79,24 @@ async fn measure(
     let mut rows = launches(host, request, n).await?;
     rows.extend(commands(host, request, 10 * n).await?);
     rows.push(processes(n)?);
-    rows.extend(session::rows(host, home, request, 10 * n).await?);
-    rows.extend(mount::rows(host, home, request).await?);
+    rows.extend(on_sessions(host, home, request, 10 * n).await?);
     rows.extend(pool::rows(host, home, request, n).await?);
     rows.extend(idle(host, request).await?);
     rows.extend(cold(host, request, (n / 4).max(2)).await?);
+    Ok(rows)
+}
+
+/// The rows that need files of this host's: `clean` knows where they lie.
+async fn on_sessions(
+    host: &Host,
+    home: &Path,
+    request: &RunRequest,
+    n: usize,
+) -> Result<Vec<Row>, Failure> {
+    let scratch = Store::open(home).and_then(|store| store.stage()).map_err(Error::from)?;
+    session::large(&scratch.path().join("file"))?;
+    let mut rows = session::rows(host, home, request, scratch.path(), n).await?;
+    rows.extend(mount::rows(host, home, request, scratch.path()).await?);
     Ok(rows)
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::DoctorArgs;
 use crate::core_api::{self as core, Check, Report, Severity};
 use crate::failure::Failure;
+use crate::interrupt::unless_interrupted;
 use crate::printer::Printer;
 use crate::progress::progress;
 use crate::settings::{Format, Layers};
@@ -22,8 +23,15 @@ pub(super) fn doctor(
     let (host, format) = (layers.host()?, layers.format(args.json)?);
     let world = layers.world();
     let progress = progress(world, printer);
-    let fetched = if args.fix { wiring::fetch_qemu(&host, &*progress) } else { Ok(()) };
-    let mut report = super::block_on(core::doctor(&wiring::host(host, progress)?, args.fix))?;
+    let looked = super::block_on(unless_interrupted(async {
+        let fetched = if args.fix { wiring::fetch_qemu(&host, &*progress) } else { Ok(()) };
+        let report = core::doctor(&wiring::host(host, progress)?, args.fix).await;
+        Ok((report, fetched))
+    }))??;
+    let (mut report, fetched) = match looked {
+        Ok(looked) => looked,
+        Err(status) => return Ok(status),
+    };
     if let Err(e) = fetched {
         not_fetched(&mut report, &e.to_string(), e.hint());
     }

@@ -9,7 +9,7 @@ use lampyr_types::Progress;
 use crate::args::RunArgs;
 use crate::core_api::{self as core, Outcome, Output, RunError, RunRequest, Trace};
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
 use crate::progress::progress;
 use crate::report;
@@ -37,7 +37,7 @@ async fn perform(
     let result = tokio::select! {
         biased;
         status = interrupt.came() => return Ok(status),
-        result = launch(host, &request, progress, report.as_mut(), &trace) => result,
+        result = heard(launch(host, &request, progress, report.as_mut(), &trace)) => result,
     };
     if boot_trace {
         printer.aside(waterfall::draw(&trace.stages()).as_bytes())?;

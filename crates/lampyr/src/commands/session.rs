@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::args::{ListArgs, SessionCommand, StartArgs, StopArgs};
 use crate::core_api::{self as core, OwnerReply, SessionRecord, SessionState, Stopped};
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
 use crate::progress::progress;
 use crate::settings::{Format, Layers, StartSettings, StopSettings};
@@ -51,15 +51,22 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
         tokio::select! {
             biased;
             status = interrupt.came() => Ok(Err(status)),
-            started = starting => started.map(Ok),
+            started = heard(starting) => started.map(Ok),
         }
     })??;
-    match (started, format) {
-        (Err(status), _) => return Ok(status),
-        (Ok(sid), Format::Json) => printer.json(&json!({"sid": sid.to_string()}))?,
-        (Ok(sid), Format::Text) => printer.data(format!("{sid}\n").as_bytes())?,
+    let sid = match started {
+        Ok(sid) => sid.to_string(),
+        Err(status) => return Ok(status),
+    };
+    let told = match format {
+        Format::Json => printer.json(&json!({"sid": sid})),
+        Format::Text => printer.data(format!("{sid}\n").as_bytes()),
+    };
+    if told.is_err() {
+        // A session that nobody knows of would never be stopped.
+        super::block_on(core::stop_session(layers.home(), &sid, Duration::ZERO))??;
     }
-    Ok(0)
+    Ok(told.map(|()| 0)?)
 }
 
 /// This very program, to own something as `command` says.
@@ -119,9 +126,11 @@ fn stop(args: &StopArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
         let answers = super::block_on(stop_all(home, sids, settings.grace))?;
         return tell_all(&answers, format, printer);
     };
+    // Once it is stopped nobody has its name any more.
+    let id = core::session_id(home, &sid).map_or_else(|| sid.clone(), |id| id.to_string());
     let stopped = super::block_on(core::stop_session(home, &sid, settings.grace))??;
     match format {
-        Format::Json => printer.json(&confirmed(&sid, &stopped))?,
+        Format::Json => printer.json(&confirmed(&id, &stopped))?,
         Format::Text => printer.data(format!("stopped {sid}\n").as_bytes())?,
     }
     Ok(0)

@@ -113,5 +113,10 @@ fn meta(usage: &Usage) -> Option<Value> {
 
 fn truncated(cut: &Truncated) -> Value {
     let (total, kept) = (cut.total_bytes, cut.kept_bytes);
-    json!({"total_bytes": total, "kept_bytes": kept, "file": cut.file.to_string_lossy()})
+    let file = cut.file.to_string_lossy();
+    let mut told = json!({"total_bytes": total, "kept_bytes": kept, "file": file});
+    if !cut.is_whole() {
+        told["file_bytes"] = cut.file_bytes.into();
+    }
+    told
 }

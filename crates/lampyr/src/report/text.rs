@@ -81,7 +81,10 @@ fn warn(printer: &Printer, name: &str, stream: &Captured) {
     if let Some(cut) = &stream.truncated {
         let (kept, total) = (cut.kept_bytes, cut.total_bytes);
         printer.note(&format!("warning: {name} was cut to {kept} of {total} bytes"));
-        printer.note(&format!("hint: all of it is in {}", cut.file.display()));
+        let held = cut.file_bytes;
+        let what =
+            if cut.is_whole() { "all of it is".into() } else { format!("the first {held} are") };
+        printer.note(&format!("hint: {what} in {}", cut.file.display()));
     }
 }
 

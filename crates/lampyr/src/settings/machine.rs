@@ -16,6 +16,8 @@ const LEAST_MEMORY: Size = Size::mib(128);
 const MEMORY_STEP: u64 = 2 << 20;
 /// The smallest disk.
 const LEAST_DISK: Size = Size::mib(1024);
+/// The largest disk: 2^32 blocks of 4 KiB, where ext4 ends.
+const MOST_DISK: Size = Size::mib(16 << 20);
 
 /// A VM to be.
 pub(super) struct Machine {
@@ -74,6 +76,7 @@ fn memory(args: &MachineArgs, layers: &Layers<'_>) -> Result<Size, BadInput> {
 fn disk_size(args: &MachineArgs, layers: &Layers<'_>) -> Result<Size, BadInput> {
     let judge = |asked: Size| match asked {
         _ if asked < LEAST_DISK => Err(BadValue::small_size(asked, LEAST_DISK)),
+        _ if asked > MOST_DISK => Err(BadValue::TooLarge { asked, most: MOST_DISK }),
         _ => Ok(asked),
     };
     let picked = layers.pick(args.disk_size.as_deref(), &env_vars::DISK_SIZE, parse)?;

@@ -7,36 +7,26 @@ use crate::core_api::{self as core, Host, Mount, MountSource, RunRequest, Sessio
 use crate::failure::Failure;
 
 use super::super::session::owner;
-use super::session::{FILE, exec, large, like, rate};
+use super::session::{FILE, exec, like, rate};
 use super::table::{Row, Unit};
 
 /// Small files that are made for a row.
 const FILES: u32 = 2000;
 
-/// Measures a mount from start to stop.
-pub(super) async fn rows(host: &Host, home: &Path, run: &RunRequest) -> Result<Vec<Row>, Failure> {
-    let failed = |source| Failure::System { what: "make a directory to mount", source };
-    let dir = std::env::temp_dir().join(format!("lampyr-bench-mount-{}", std::process::id()));
-    std::fs::create_dir(&dir).map_err(failed)?;
-    let measured = session(host, home, run, &dir).await;
-    std::fs::remove_dir_all(&dir).map_err(failed)?;
-    measured
-}
-
-async fn session(
+/// Measures a mount of `scratch` from start to stop.
+pub(super) async fn rows(
     host: &Host,
     home: &Path,
     run: &RunRequest,
-    dir: &Path,
+    scratch: &Path,
 ) -> Result<Vec<Row>, Failure> {
-    large(&dir.join("file"))?;
-    let source = MountSource::Directory(dir.to_owned());
+    let source = MountSource::Directory(scratch.to_owned());
     let mut request = like(run);
     request.mounts = vec![Mount { source, guest: "/m".to_owned(), readonly: false }];
     let sid = core::start_session(host, &request, owner(home, "session-owner")?).await?.to_string();
-    let measured = measure(home, &sid).await;
+    let measured = measure(home, &sid).await?;
     core::stop_session(home, &sid, Duration::ZERO).await?;
-    measured
+    Ok(measured)
 }
 
 async fn measure(home: &Path, sid: &str) -> Result<Vec<Row>, Failure> {

@@ -22,39 +22,47 @@ use super::table::{Row, Unit};
 const AT_ONCE: usize = 1000;
 /// Bytes that a command says for the row on output.
 const SAID: u64 = 100_000_000;
+/// How long a session outlives a bench that was killed.
+const TTL: Duration = Duration::from_mins(1);
 /// Bytes of the file for the rows on copies.
 pub(super) const FILE: usize = 1 << 30;
 
-/// Measures a session from start to stop.
+/// Measures a session from start to stop, with the file in `scratch`.
 pub(super) async fn rows(
     host: &Host,
     home: &Path,
     run: &RunRequest,
+    scratch: &Path,
     n: usize,
 ) -> Result<Vec<Row>, Failure> {
     let sid =
         core::start_session(host, &like(run), owner(home, "session-owner")?).await?.to_string();
-    let measured = measure(home, &sid, n).await;
+    let measured = measure(home, &sid, scratch, n).await?;
     core::stop_session(home, &sid, Duration::ZERO).await?;
-    measured
+    Ok(measured)
+}
+
+/// What the only session of this process is called.
+pub(super) fn name() -> String {
+    format!("bench-{}", std::process::id())
 }
 
 /// A session like the run.
 pub(super) fn like(run: &RunRequest) -> SessionRequest {
     SessionRequest {
-        name: None,
+        name: name().parse().ok(),
         image: run.image.clone(),
         cpus: run.cpus,
         memory: run.memory.as_bytes(),
         disk_size: run.disk_size.as_bytes(),
         env: Vec::new(),
-        ttl_ms: None,
+        ttl_ms: Some(TTL.as_millis() as u64),
         mounts: Vec::new(),
         forwards: Vec::new(),
     }
 }
 
-async fn measure(home: &Path, sid: &str, n: usize) -> Result<Vec<Row>, Failure> {
+async fn measure(home: &Path, sid: &str, scratch: &Path, n: usize) -> Result<Vec<Row>, Failure> {
     let client = Arc::new(SessionClient::connect(home, sid).await?);
     for _ in 0..5 {
         exec(&client, "true").await?;
@@ -64,7 +72,7 @@ async fn measure(home: &Path, sid: &str, n: usize) -> Result<Vec<Row>, Failure> 
     let took = exec(&client, &format!("head -c {SAID} /dev/zero")).await?;
     let definition = "`head -c 100000000 /dev/zero` in a session, all of it received";
     rows.push(Row::times("100 MB of output", definition, &[took]));
-    rows.extend(copies(&client).await?);
+    rows.extend(copies(&client, scratch).await?);
     Ok(rows)
 }
 
@@ -108,23 +116,13 @@ async fn many(client: &Arc<SessionClient>) -> Result<Row, Failure> {
     Ok(Row::times("exec, each of 1000 at once", definition, &[each]))
 }
 
-async fn copies(client: &SessionClient) -> Result<Vec<Row>, Failure> {
-    let failed = |source| Failure::System { what: "make a file to copy", source };
-    let dir = std::env::temp_dir().join(format!("lampyr-bench-{}", std::process::id()));
-    std::fs::create_dir(&dir).map_err(failed)?;
-    let copied = copy(client, &dir).await;
-    std::fs::remove_dir_all(&dir).map_err(failed)?;
-    copied
-}
-
-async fn copy(client: &SessionClient, dir: &Path) -> Result<Vec<Row>, Failure> {
-    let (local, remote) = (dir.join("file"), "/root/bench".to_owned());
-    large(&local)?;
+async fn copies(client: &SessionClient, scratch: &Path) -> Result<Vec<Row>, Failure> {
+    let (local, remote) = (scratch.join("file"), "/root/bench".to_owned());
     let start = Instant::now();
     client.copy_in(&CopyIn { local, remote: remote.clone() }, &NoProgress).await?;
     let into = start.elapsed();
     let start = Instant::now();
-    client.copy_out(&CopyOut { remote, local: dir.join("back") }, &NoProgress).await?;
+    client.copy_out(&CopyOut { remote, local: scratch.join("back") }, &NoProgress).await?;
     let definition = "one file of 1 GB, `lampyr cp` without the process";
     Ok(vec![
         Row::one("cp into a session", definition, Unit::MbPerSecond, rate(FILE, into)),
