@@ -25,6 +25,15 @@ pub(crate) const IMAGE: &[Package] = &[
     Package { name: "debian-archive-keyring", shown_by: crate::apt::KEYRING },
 ];
 
+/// What the tests of images talk to and compare with.
+pub(crate) const REGISTRY: &[Package] = &[
+    Package { name: "docker-registry", shown_by: "docker-registry" },
+    Package { name: "skopeo", shown_by: "skopeo" },
+    Package { name: "umoci", shown_by: "umoci" },
+    Package { name: "apache2-utils", shown_by: "htpasswd" },
+    Package { name: "openssl", shown_by: "openssl" },
+];
+
 /// What building libFuzzer takes.
 pub(crate) const FUZZ: &[Package] = &[Package { name: "g++", shown_by: "c++" }];
 

@@ -43,7 +43,10 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
 
 fn steps(extent: Extent) -> Vec<Step> {
     let mut steps: Vec<Step> = vec![
-        ("system packages", || packages::ensure(packages::IMAGE)),
+        ("system packages", || {
+            packages::ensure(packages::IMAGE)?;
+            packages::ensure(packages::REGISTRY)
+        }),
         ("guest agent", || agent::build(workspace::HOST_ARCH)),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("clippy", || {

@@ -1,6 +1,8 @@
 //! Disks as e2fsprogs see them: `e2fsck` finds nothing to mend, and `debugfs`
 //! finds every file as it was made.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@
 //!   accel.json             which accelerator really works on this host
 //!   kits/<digest>/         guest kernel and initramfs
 //!   images/<name>/         root disks
+//!   blobs/                 what registries hold, by digest
 //!   templates-v1/<key>/    booted machines to restore from
 //!   sandboxes/<id>/        one running sandbox each
 //!   names/                 links from the names of sessions to their sandboxes
@@ -93,6 +94,12 @@ impl Store {
     pub fn making(&self, name: &str) -> Result<Lock, StoreError> {
         Lock::wait(&self.dir(Part::Locks)?.join(name))
     }
+
+    /// Waits until nobody makes the thing called `name`, which then stays as
+    /// it is while the lock is shared.
+    pub fn sharing(&self, name: &str) -> Result<Lock, StoreError> {
+        Lock::share(&self.dir(Part::Locks)?.join(name))
+    }
 }
 
 /// The directories of the store.
@@ -101,6 +108,7 @@ impl Store {
 pub enum Part {
     Kits,
     Images,
+    Blobs,
     Templates,
     Sandboxes,
     Names,
@@ -117,6 +125,7 @@ impl Part {
         match self {
             Self::Kits => "kits",
             Self::Images => "images",
+            Self::Blobs => "blobs",
             Self::Templates => "templates-v1",
             Self::Sandboxes => "sandboxes",
             Self::Names => "names",

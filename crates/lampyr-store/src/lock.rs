@@ -30,6 +30,14 @@ impl Lock {
         Ok(Self(file))
     }
 
+    /// Shares the lock at `path` with others that share it, waiting for whoever
+    /// holds it alone.
+    pub fn share(path: &Path) -> Result<Self, StoreError> {
+        let file = Self::open(path)?;
+        file.lock_shared().map_err(at(path))?;
+        Ok(Self(file))
+    }
+
     fn open(path: &Path) -> Result<File, StoreError> {
         File::options()
             .create(true)
