@@ -34,6 +34,9 @@ pub enum Error {
     /// The command took too long.
     #[error("the command ran longer than {0}")]
     Timeout(Span),
+    /// Nobody said what to run.
+    #[error("there is no command to run, and image '{0}' has none of its own")]
+    NoCommand(String),
     /// Files could not be moved.
     #[error("cannot copy {what}: {why}")]
     Copy {
@@ -122,7 +125,7 @@ impl Error {
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Crashed(_) => ErrorKind::VmCrashed,
             Self::Disconnected => ErrorKind::SessionDisconnected,
-            Self::NameTaken(_) => ErrorKind::Usage,
+            Self::NameTaken(_) | Self::NoCommand(_) => ErrorKind::Usage,
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
@@ -141,6 +144,7 @@ impl Error {
             Self::Image(e) => e.hint(),
             Self::Engine(EngineError::Unavailable { hint, .. }) => Some(hint.clone()),
             Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => last_words(ended),
+            Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
             Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),

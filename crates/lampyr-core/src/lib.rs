@@ -14,6 +14,7 @@ mod files;
 mod fingerprint;
 mod forward;
 mod host;
+mod images;
 mod measure;
 mod memory;
 mod random;
@@ -22,19 +23,22 @@ mod sandbox;
 mod session;
 mod template;
 mod trace;
+mod wish;
 
 /// Signals and window sizes for a command.
 pub use lampyr_proto::{Control, Window};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lampyr_types::{Name, Size, Span};
+use lampyr_image::ImageRef;
+use lampyr_types::{Size, Span};
 
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
+pub use images::{image, images, prune_images, pull_image, remove_image};
 pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
 pub use run::run;
 pub use session::{
@@ -74,18 +78,19 @@ pub struct CopyOut {
 #[derive(Debug, Clone)]
 pub struct RunRequest {
     /// The image whose disk the VM starts with.
-    pub image: Name,
+    pub image: ImageRef,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory.
     pub memory: Size,
     /// The size of the root disk.
     pub disk_size: Size,
-    /// What to run.
-    pub command: Command,
-    /// Environment variables, over the default ones.
+    /// What to run; what the image says, if there is none.
+    pub command: Option<Command>,
+    /// Environment variables, over the image's and the default ones.
     pub env: Vec<(String, String)>,
-    /// The working directory in the VM; root's home if there is none.
+    /// The working directory in the VM; where there is none, the image's, else
+    /// the user's home.
     pub workdir: Option<String>,
     /// How long the command may run.
     pub timeout: Span,

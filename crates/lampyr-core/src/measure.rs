@@ -38,7 +38,7 @@ pub async fn plain_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, E
 
 async fn boot(host: &Host, kernel: &Path, request: &RunRequest) -> Result<ColdBoot, Error> {
     let shape = shape(request);
-    let image = host.image(&request.image)?;
+    let image = host.image(&request.image).await?;
     let staging = host.store.stage()?;
     let start = Instant::now();
     let (mut machine, _memory) =

@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use lampyr_engine::{EngineError, MachineSpec};
+use lampyr_image::Image;
 use lampyr_proto::Exec;
-use lampyr_types::Span;
+use lampyr_types::{ErrorKind, Span};
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::forward::Forwards;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files};
+use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files, wish};
 
 /// How long each `--copy` and `--download` may take.
 const COPY_WAIT: Span = Span::secs(600);
@@ -27,43 +28,65 @@ pub async fn run(
     let start = Instant::now();
     // Boxed: baking a template is a large future, and seldom needed.
     let forwards = Forwards::bind(&request.forwards).await.map_err(|e| not_started(e, start))?;
-    let mut sandbox =
+    let (mut sandbox, wished) =
         Box::pin(sandbox(host, request, trace)).await.map_err(|e| not_started(e, start))?;
     let _forwarding = forwards.serve(&sandbox.channel(), || ());
-    let outcome = Box::pin(work(&mut sandbox, request, output, trace, start)).await;
+    let outcome = Box::pin(work(&mut sandbox, request, wished, output, trace, start)).await;
     sandbox.end().await;
     trace.done("ended");
     outcome
 }
 
+/// What runs, with what the image wants, and the signal that asks it to end.
+struct Wished {
+    exec: Exec,
+    stop_signal: i32,
+}
+
 /// Restores a machine. A template that does not restore is baked again, once.
-async fn sandbox(host: &Host, request: &RunRequest, trace: &Trace) -> Result<Sandbox, Error> {
+async fn sandbox(
+    host: &Host,
+    request: &RunRequest,
+    trace: &Trace,
+) -> Result<(Sandbox, Wished), Error> {
     let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
     let shape = Shape { spec, disk: request.disk_size };
     let template = Template::get(host, &request.image, shape).await?;
     trace.done("template");
-    match Sandbox::launch(host, &template, trace).await {
+    let wished = wished(request, &template.image)?;
+    let sandbox = match Sandbox::launch(host, &template, trace).await {
         Err(Error::Engine(EngineError::BadImage(_))) => {
             template.discard();
             let template = Template::get(host, &request.image, shape).await?;
             Sandbox::launch(host, &template, trace).await
         }
         launched => launched,
-    }
+    };
+    Ok((sandbox?, wished))
+}
+
+fn wished(request: &RunRequest, image: &Image) -> Result<Wished, Error> {
+    let command = wish::command(request.command.as_ref(), image)?;
+    let (env, workdir) = (request.env.clone(), request.workdir.clone());
+    let exec = Exec { env, workdir, ..Exec::new(job(&command)) };
+    let exec = wish::fill_in(exec, &image.config);
+    Ok(Wished { exec, stop_signal: wish::stop_signal(&image.config) })
 }
 
 async fn work(
     sandbox: &mut Sandbox,
     request: &RunRequest,
+    wished: Wished,
     output: &mut dyn Output,
     trace: &Trace,
     start: Instant,
 ) -> Result<Outcome, RunError> {
     let channel = sandbox.channel();
-    let asked = prepare(sandbox, request, trace).await.map_err(|e| not_started(e, start))?;
+    let Wished { exec, stop_signal } = wished;
+    let asked = prepare(sandbox, request, exec, trace).await.map_err(|e| not_started(e, start))?;
     let begun = Instant::now();
     let source = if request.stdin { Source::Ours } else { Source::Empty };
-    let terms = Terms { timeout: Some(request.timeout), controls: None };
+    let terms = Terms { timeout: Some(request.timeout), stop_signal, controls: None };
     let command = asked.finish(source, output, terms);
     let exited = sandbox.while_alive(command).await.map_err(|e| failed(e, begun))?;
     let outcome = outcome(&exited, begun.elapsed());
@@ -80,6 +103,7 @@ async fn work(
 async fn prepare(
     sandbox: &mut Sandbox,
     request: &RunRequest,
+    exec: Exec,
     trace: &Trace,
 ) -> Result<Asked, Error> {
     let channel = sandbox.channel();
@@ -87,7 +111,7 @@ async fn prepare(
         sandbox.awake().await?;
         sandbox.while_alive(in_time(files::send(&channel, copy))).await?;
     }
-    let asked = sandbox.while_alive(Asked::ask(&channel, process(request))).await?;
+    let asked = sandbox.while_alive(Asked::ask(&channel, exec)).await?;
     sandbox.awake().await?;
     trace.done("resumed");
     Ok(asked)
@@ -99,15 +123,13 @@ async fn in_time<T>(copy: impl Future<Output = Result<T, Error>>) -> Result<T, E
     tokio::time::timeout(COPY_WAIT.duration(), copy).await.map_err(late)?
 }
 
-fn process(request: &RunRequest) -> Exec {
-    let (env, workdir) = (request.env.clone(), request.workdir.clone());
-    Exec { env, workdir, ..Exec::new(job(&request.command)) }
-}
-
 /// A failure before the command could have had any effect. A machine that
 /// never came so far was never reached, whatever became of it.
 fn not_started(error: Error, start: Instant) -> RunError {
-    let kind = lampyr_types::ErrorKind::ConnectionFailed;
+    let kind = match error.kind() {
+        ErrorKind::Usage => ErrorKind::Usage,
+        _ => ErrorKind::ConnectionFailed,
+    };
     RunError { kind, duration: start.elapsed(), ..RunError::from(error) }
 }
 

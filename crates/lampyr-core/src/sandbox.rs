@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lampyr_engine::{EngineError, Machine};
@@ -29,6 +30,8 @@ pub(crate) struct Sandbox {
     /// What says that the guest knows who it is, until it was heard.
     waking: Option<Stream>,
     home: Home,
+    /// Keeps its image where it is.
+    _image: Arc<Lock>,
 }
 
 /// The sandbox's directory and the lock that says somebody lives there.
@@ -81,7 +84,8 @@ impl Sandbox {
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
         trace.done("restored");
         let channel = open_channel(&mut *machine)?;
-        let mut sandbox = Self { id, machine, channel, waking: None, home };
+        let mut sandbox =
+            Self { id, machine, channel, waking: None, home, _image: template.hold.clone() };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }

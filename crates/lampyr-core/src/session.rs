@@ -11,6 +11,7 @@ mod start;
 
 use crate::Forward;
 use lampyr_engine::MachineSpec;
+use lampyr_image::ImageRef;
 use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ pub struct SessionRequest {
     /// What to call it.
     pub name: Option<Name>,
     /// The image whose disk it starts with.
-    pub image: Name,
+    pub image: ImageRef,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in bytes.

@@ -73,6 +73,12 @@ impl Blobs {
         self.store.making(&format!("blob-{}", &digest.hex()[..16]))
     }
 
+    /// Makes sure that nobody uses blobs, so that some can be removed; nothing
+    /// where somebody does.
+    pub fn alone(&self) -> Result<Option<Lock>, StoreError> {
+        self.store.alone("blobs")
+    }
+
     /// Waits until nobody removes blobs; they stay for as long as the lock is
     /// held. Any number of processes may hold it.
     pub fn hold(&self) -> Result<Lock, StoreError> {

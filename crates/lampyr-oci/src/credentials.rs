@@ -21,9 +21,9 @@ const MOST_SAID: u64 = 1 << 20;
 const TOKEN_USER: &str = "<token>";
 
 /// Where credentials are looked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// Docker's credential files, the first one that is there counts.
+    /// Docker's credential files; the first that knows a registry counts.
     pub files: Vec<PathBuf>,
 }
 

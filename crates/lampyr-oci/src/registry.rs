@@ -38,7 +38,7 @@ pub enum Access {
 }
 
 /// How registries are spoken to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Who we are.
     pub credentials: Credentials,

@@ -95,6 +95,12 @@ impl Store {
         Lock::wait(&self.dir(Part::Locks)?.join(name))
     }
 
+    /// Makes sure that nobody else makes or shares the thing called `name`; at
+    /// once, or not at all.
+    pub fn alone(&self, name: &str) -> Result<Option<Lock>, StoreError> {
+        Lock::try_take(&self.dir(Part::Locks)?.join(name))
+    }
+
     /// Waits until nobody makes the thing called `name`, which then stays as
     /// it is while the lock is shared.
     pub fn sharing(&self, name: &str) -> Result<Lock, StoreError> {

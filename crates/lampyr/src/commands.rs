@@ -6,6 +6,7 @@ mod completions;
 mod cp;
 mod doctor;
 mod exec;
+mod images;
 mod ps;
 mod run;
 mod session;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(
         Command::Exec(args) => exec::exec(&args, &layers()?, printer),
         Command::Cp(args) => cp::cp(&args, &layers()?, printer),
         Command::Ps(args) => ps::ps(&args, &layers()?, printer),
+        Command::Images(command) => images::images(&command, &layers()?, printer),
         Command::SessionOwner => session::own(&layers()?),
         Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),
         Command::Clean(args) => clean::clean(&args, &layers()?, printer),
@@ -90,6 +92,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     // A thread that waits for our standard input must not keep us.
     runtime.shutdown_background();
     Ok(result)
+}
+
+fn no_signals(source: std::io::Error) -> Failure {
+    Failure::System { what: "listen for signals", source }
 }
 
 /// Prints how it ended. A request that makes no sense has no envelope.

@@ -2,7 +2,9 @@
 //! beats the default.
 
 mod config;
+mod image;
 mod machine;
+mod registry;
 mod run;
 mod session;
 mod transfer;
@@ -20,6 +22,7 @@ use crate::wiring::HostChoice;
 use crate::world::World;
 
 use config::Config;
+pub(crate) use image::{image, reference};
 use machine::Machine;
 pub(crate) use run::RunSettings;
 pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
@@ -200,6 +203,7 @@ impl<'a> Layers<'a> {
             home: self.home.clone(),
             accel: only.map_or(AccelChoice::Auto, AccelChoice::Only),
             qemu: self.find(None, &env_vars::QEMU)?.map(|picked| picked.value.into()),
+            registries: self.registries()?,
         })
     }
 }

@@ -5,32 +5,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use lampyr_store::{Part, Staging, Store, StoreError, at, read_json, write_json};
-use lampyr_types::{Name, Progress};
+use lampyr_oci::{Config, Digest};
+use lampyr_store::{Lock, Part, Staging, Store, StoreError, at, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
-use crate::sources::{KEYRING, Release};
-use crate::{Arch, ImageError, child};
-
-/// The name of the image that is used where none is asked for.
-pub const DEFAULT_IMAGE: &str = "default";
+use crate::{ImageError, ImageRef};
 
 const FORMAT: u32 = 1;
-const DISK: &str = "disk.ext4";
+pub(crate) const DISK: &str = "disk.ext4";
 const MANIFEST: &str = "manifest.json";
-
-/// What the default image has besides Debian's minimum.
-const PACKAGES: &str = "bash,coreutils,python3-minimal,curl,ca-certificates,git";
-
-/// What a guest never reads; licences stay.
-const LEFT_OUT: [&str; 6] = [
-    "path-exclude=/usr/share/man/*",
-    "path-exclude=/usr/share/info/*",
-    "path-exclude=/usr/share/locale/*",
-    "path-exclude=/usr/share/lintian/*",
-    "path-exclude=/usr/share/doc/*",
-    "path-include=/usr/share/doc/*/copyright",
-];
 
 /// An image: a root disk at `images/<name>/`, never written after it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +32,32 @@ pub struct Image {
     pub command: Vec<String>,
     /// When it was made, as RFC 3339 has it.
     pub created: String,
+    /// What it wants of whoever runs it.
+    pub config: Config,
+    /// What it came from, if a registry or an archive knows it.
+    pub origin: Option<Origin>,
+}
+
+/// The blobs that an image was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its manifest.
+    pub manifest: Digest,
+    /// Its configuration.
+    pub config: Digest,
+    /// Its layers, the lowest first.
+    pub layers: Vec<Digest>,
+}
+
+/// What is known of an image that is to be published.
+#[derive(Debug, Clone, Default)]
+pub struct NewImage {
+    /// What it was made from.
+    pub base: Option<String>,
+    /// What it wants of whoever runs it.
+    pub config: Config,
+    /// The blobs that it was made of.
+    pub origin: Option<Origin>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,6 +70,10 @@ struct Manifest {
     created: String,
     digest: String,
     disk: Stamp,
+    #[serde(default)]
+    config: Config,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
 }
 
 /// What changes when somebody writes to the disk, without reading it.
@@ -73,8 +86,17 @@ struct Stamp {
 
 impl Image {
     /// The image called `name`. Cheap enough for every launch.
-    pub fn find(store: &Store, name: &Name) -> Result<Self, ImageError> {
-        let dir = store.dir(Part::Images)?.join(name.as_str());
+    pub fn find(store: &Store, name: &ImageRef) -> Result<Self, ImageError> {
+        Self::open(&name.dir(store)?, &name.to_string())
+    }
+
+    /// The same; a word that is no image's name is taken for the reference of
+    /// one that was fetched.
+    pub fn find_any(store: &Store, image: &ImageRef) -> Result<Self, ImageError> {
+        Self::open(&Self::dir(store, image)?, &image.to_string())
+    }
+
+    fn open(dir: &Path, name: &str) -> Result<Self, ImageError> {
         let manifest: Manifest = match read_json(&dir.join(MANIFEST)) {
             Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 return Err(ImageError::NoImage { name: name.to_string() });
@@ -92,31 +114,41 @@ impl Image {
     pub fn list(store: &Store) -> Result<Vec<Self>, ImageError> {
         let dir = store.dir(Part::Images)?;
         let entries = std::fs::read_dir(&dir).map_err(at(&dir))?;
-        let names = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<Name>().ok());
-        let mut images: Vec<_> = names.filter_map(|name| Self::find(store, &name).ok()).collect();
+        let dirs = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut images: Vec<_> = dirs.filter_map(|dir| Self::open(&dir, "").ok()).collect();
         images.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(images)
     }
 
-    /// The default image, made from Debian's packages where it is missing.
-    pub fn ensure_default(store: &Store, progress: &dyn Progress) -> Result<Self, ImageError> {
-        let name = Name::try_from(DEFAULT_IMAGE.to_owned())
-            .map_err(|_| ImageError::NoImage { name: DEFAULT_IMAGE.to_owned() })?;
-        let missing = |found: &Result<Self, _>| matches!(found, Err(ImageError::NoImage { .. }));
-        let found = Self::find(store, &name);
-        if !missing(&found) {
-            return found;
+    /// Keeps the image from being removed for as long as the lock is held.
+    pub fn hold(&self, store: &Store) -> Result<Lock, ImageError> {
+        Ok(store.sharing(&in_use(self.disk.parent().unwrap_or(&self.disk)))?)
+    }
+
+    /// Removes an image, whole or damaged, unless somebody holds it.
+    pub fn remove(store: &Store, image: &ImageRef) -> Result<(), ImageError> {
+        let dir = Self::dir(store, image)?;
+        let name = image.to_string();
+        let free = store.alone(&in_use(&dir))?;
+        let _free = free.ok_or_else(|| ImageError::InUse { name: name.clone() })?;
+        match std::fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(ImageError::NoImage { name }),
+            other => Ok(other.map_err(at(&dir))?),
         }
-        let _making = store.making(&format!("image-{name}"))?;
-        let found = Self::find(store, &name);
-        if !missing(&found) {
-            return found;
-        }
-        let _task = progress.begin("Making the default image");
-        let staging = store.stage()?;
-        let release = Release::of_host();
-        build(staging.path(), &release)?;
-        Self::publish(store, staging, &name, Some(&format!("debian:{}", release.codename)), &[])
+    }
+
+    /// Where an image is. A word that is no image's name is taken for a
+    /// reference.
+    pub fn dir(store: &Store, image: &ImageRef) -> Result<PathBuf, ImageError> {
+        let dir = image.dir(store)?;
+        let ImageRef::Name(name) = image else { return Ok(dir) };
+        let reference = name.as_str().parse().map(|r| ImageRef::Reference(r).dir(store));
+        Ok(match reference {
+            Ok(other) if !dir.exists() => {
+                Some(other?).filter(|other| other.exists()).unwrap_or(dir)
+            }
+            _ => dir,
+        })
     }
 
     /// Makes an image of the `disk.ext4` in `staging`, in place of an image
@@ -124,33 +156,39 @@ impl Image {
     pub fn publish(
         store: &Store,
         staging: Staging,
-        name: &Name,
-        base: Option<&str>,
-        command: &[String],
+        name: &ImageRef,
+        new: NewImage,
     ) -> Result<Self, ImageError> {
         let disk = staging.path().join(DISK);
         let stamp = Stamp::of(&disk)?;
         let manifest = Manifest {
             format: FORMAT,
             name: name.to_string(),
-            base: base.map(str::to_owned),
-            command: command.to_vec(),
+            base: new.base,
+            command: [new.config.entrypoint.as_slice(), &new.config.cmd].concat(),
             size_bytes: stamp.size,
             created: jiff::Timestamp::now().to_string(),
             digest: digest_of(&disk)?,
             disk: stamp,
+            config: new.config,
+            origin: new.origin,
         };
         write_json(&staging.path().join(MANIFEST), &manifest)?;
-        let dir = store.dir(Part::Images)?.join(name.as_str());
+        let dir = name.dir(store)?;
         staging.publish(&dir)?;
         Ok(manifest.into_image(dir.join(DISK)))
     }
 }
 
+/// The lock of those that use an image.
+fn in_use(dir: &Path) -> String {
+    format!("use-{}", dir.file_name().unwrap_or_default().to_string_lossy())
+}
+
 impl Manifest {
     fn into_image(self, disk: PathBuf) -> Image {
-        let Self { name, base, command, size_bytes, created, digest, .. } = self;
-        Image { name, disk, digest, size_bytes, base, command, created }
+        let Self { name, base, command, size_bytes, created, digest, config, origin, .. } = self;
+        Image { name, disk, digest, size_bytes, base, command, created, config, origin }
     }
 }
 
@@ -168,47 +206,9 @@ fn digest_of(path: &Path) -> Result<String, ImageError> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Makes `disk.ext4` in `dir` from the packages of `release`.
-fn build(dir: &Path, release: &Release) -> Result<(), ImageError> {
-    let tools = [
-        ("mmdebstrap", "mmdebstrap"),
-        ("fakeroot", "fakeroot"),
-        ("mkfs.ext4", "e2fsprogs"),
-        (KEYRING, "debian-archive-keyring"),
-    ];
-    child::need("making the default image", &tools)?;
-    let (tar, tree, disk) = (dir.join("root.tar"), dir.join("root"), dir.join(DISK));
-    bootstrap(&tar, release)?;
-    let content = std::fs::metadata(&tar).map_err(at(&tar))?.len();
-    let file = File::create(&disk).map_err(at(&disk))?;
-    file.set_len(disk_size(content)).map_err(at(&disk))?;
-    let mut pack = child::command("fakeroot");
-    pack.args(["--", "sh", "-c", include_str!("pack.sh"), "pack"]).args([&tar, &tree, &disk]);
-    child::run(&mut pack)?;
-    Ok(std::fs::remove_dir_all(&tree).map_err(at(&tree))?)
-}
-
-/// Writes the files of a minimal system as an archive at `tar`.
-fn bootstrap(tar: &Path, release: &Release) -> Result<(), ImageError> {
-    let mut command = child::command("mmdebstrap");
-    command.args(["--quiet", "--variant=minbase", "--format=tar"]);
-    command.arg(format!("--include={PACKAGES}"));
-    command.arg(format!("--architectures={}", Arch::HOST.facts().debian));
-    command.arg("--aptopt=Acquire::Languages \"none\"");
-    command.args(LEFT_OUT.map(|rule| format!("--dpkgopt={rule}")));
-    command.arg(&release.codename).arg(tar);
-    let options = format!("arch={}", Arch::HOST.facts().debian);
-    command.args(release.lines(None, &options));
-    // The day, so that two builds of one day from one archive are alike.
-    let now = jiff::Timestamp::now().as_second();
-    command.env("SOURCE_DATE_EPOCH", (now - now % 86400).to_string());
-    child::run(&mut command)?;
-    Ok(())
-}
-
 /// How large a disk `content` bytes of files need: a quarter for the file
 /// system's own, 256 MiB of room, rounded up to 64 MiB.
-fn disk_size(content: u64) -> u64 {
+pub(crate) fn disk_size(content: u64) -> u64 {
     const MIB: u64 = 1 << 20;
     (content + content / 4 + 256 * MIB).next_multiple_of(64 * MIB)
 }
@@ -223,7 +223,7 @@ mod tests {
         (tmp, store)
     }
 
-    fn name(text: &str) -> Name {
+    fn name(text: &str) -> ImageRef {
         text.parse().unwrap()
     }
 
@@ -239,8 +239,10 @@ mod tests {
         let (_tmp, store) = store();
         let staging = store.stage().unwrap();
         std::fs::write(staging.path().join(DISK), "disk").unwrap();
-        let command = ["sh".to_owned()];
-        let made = Image::publish(&store, staging, &name("x"), Some("default"), &command).unwrap();
+        let config = Config { cmd: vec!["sh".to_owned()], ..Config::default() };
+        let new = NewImage { base: Some("default".to_owned()), config, origin: None };
+        let made = Image::publish(&store, staging, &name("x"), new).unwrap();
+        assert_eq!(made.command, ["sh"]);
         assert_eq!(Image::find(&store, &name("x")).unwrap(), made);
         assert_eq!(made.digest, blake3::hash(b"disk").to_hex().to_string());
         assert_eq!(Image::list(&store).unwrap(), [made]);
@@ -254,7 +256,7 @@ mod tests {
         assert!(error.hint().is_some());
         let staging = store.stage().unwrap();
         std::fs::write(staging.path().join(DISK), "disk").unwrap();
-        let image = Image::publish(&store, staging, &name("x"), None, &[]).unwrap();
+        let image = Image::publish(&store, staging, &name("x"), NewImage::default()).unwrap();
         std::fs::write(image.disk, "other disk").unwrap();
         let found = Image::find(&store, &name("x"));
         assert!(matches!(found, Err(ImageError::DamagedImage { .. })));

@@ -1,0 +1,126 @@
+//! `lampyr images`.
+
+use std::fmt::Write as _;
+
+use lampyr_image::Image;
+use serde_json::{Value, json};
+
+use crate::args::{ImageArgs, ImagesCommand, ListImagesArgs, PruneArgs};
+use crate::core_api as core;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::printer::Printer;
+use crate::progress::progress;
+use crate::settings::{Format, Layers, image, reference};
+
+use super::{clean, human};
+
+/// Tells the commands under `images` apart.
+pub(super) fn images(
+    command: &ImagesCommand,
+    layers: &Layers<'_>,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    match command {
+        ImagesCommand::List(args) => list(args, layers, printer),
+        ImagesCommand::Inspect(args) => inspect(args, layers, printer),
+        ImagesCommand::Pull(args) => pull(args, layers, printer),
+        ImagesCommand::Rm(args) => rm(args, layers, printer),
+        ImagesCommand::Prune(args) => prune(args, layers, printer),
+    }
+}
+
+fn list(args: &ListImagesArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let format = layers.format(args.json)?;
+    let images = core::images(layers.home())?;
+    match format {
+        Format::Json => {
+            printer.json(&images.iter().map(|image| Value::from(image.name.as_str())).collect())?;
+        }
+        Format::Text => printer.data(table(&images).as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn inspect(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (image, format) = (image(&args.image)?, layers.format(false)?);
+    tell(&core::image(layers.home(), &image)?, format, printer)
+}
+
+fn pull(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (reference, registries) = (reference(&args.image)?, layers.registries()?);
+    let format = layers.format(false)?;
+    let progress = progress(layers.world(), printer);
+    let pulled = super::block_on(async {
+        let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
+        let pulling = core::pull_image(layers.home(), &reference, &registries, &*progress);
+        tokio::select! {
+            biased;
+            status = interrupt.came() => Ok(Err(status)),
+            pulled = pulling => pulled.map(Ok).map_err(Failure::from),
+        }
+    })??;
+    match pulled {
+        Err(status) => Ok(status),
+        Ok(image) => tell(&image, format, printer),
+    }
+}
+
+fn rm(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (image, format) = (image(&args.image)?, layers.format(false)?);
+    clean::tell(&core::remove_image(layers.home(), &image)?, false, format, printer)
+}
+
+fn prune(args: &PruneArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let format = layers.format(false)?;
+    let cleaned = core::prune_images(layers.home(), args.dry_run)?;
+    clean::tell(&cleaned, args.dry_run, format, printer)
+}
+
+fn tell(image: &Image, format: Format, printer: &Printer) -> Result<u8, Failure> {
+    match format {
+        Format::Json => printer.json(&data(image))?,
+        Format::Text => printer.data(text(image).as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn data(image: &Image) -> Value {
+    json!({
+        "name": image.name,
+        "base": image.base,
+        "digest": image.digest,
+        "command": image.command,
+        "size_bytes": image.size_bytes,
+        "created": image.created,
+        "config": image.config,
+        "origin": image.origin,
+    })
+}
+
+fn text(image: &Image) -> String {
+    let mut text = format!("{}\n", image.name);
+    let mut line = |key: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "  {key:<8} {value}");
+        }
+    };
+    line("base", image.base.as_deref().unwrap_or_default());
+    line("digest", &image.digest);
+    line("command", &image.command.join(" "));
+    line("size", &human(image.size_bytes));
+    line("created", &image.created);
+    text
+}
+
+fn table(images: &[Image]) -> String {
+    if images.is_empty() {
+        return "no images\n".to_owned();
+    }
+    let mut text = format!("{:>10}  {:20}  NAME\n", "SIZE", "CREATED");
+    for image in images {
+        let created: String = image.created.chars().take(19).collect();
+        let _ = writeln!(text, "{:>10}  {created:20}  {}", human(image.size_bytes), image.name);
+    }
+    text
+}
