@@ -32,6 +32,7 @@ pub(crate) const REGISTRY: &[Package] = &[
     Package { name: "umoci", shown_by: "umoci" },
     Package { name: "apache2-utils", shown_by: "htpasswd" },
     Package { name: "openssl", shown_by: "openssl" },
+    Package { name: "busybox-static", shown_by: "busybox" },
 ];
 
 /// What building libFuzzer takes.

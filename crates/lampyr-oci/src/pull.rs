@@ -95,9 +95,17 @@ async fn fetch_layers(
     layers: &[Descriptor],
     progress: &dyn Progress,
 ) -> Result<(), OciError> {
-    let fetches = layers.iter().map(|layer| async move {
-        let task = progress.begin(&format!("Layer {}", &layer.digest.hex()[..12]));
-        fetch(registry, blobs, layer.digest, layer.size, &*task).await
-    });
+    let fetches: Vec<_> =
+        layers.iter().map(|layer| fetch_layer(registry, blobs, layer, progress)).collect();
     iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await
+}
+
+async fn fetch_layer(
+    registry: &Registry,
+    blobs: &Blobs,
+    layer: &Descriptor,
+    progress: &dyn Progress,
+) -> Result<(), OciError> {
+    let task = progress.begin(&format!("Layer {}", &layer.digest.hex()[..12]));
+    fetch(registry, blobs, layer.digest, layer.size, &*task).await
 }

@@ -7,7 +7,7 @@ pub trait Progress: Send + Sync {
 }
 
 /// A piece of work under way.
-pub trait Task: Send {
+pub trait Task: Send + Sync {
     /// `done` of `total` units are finished; a `total` of 0 means unknown.
     fn advance(&self, done: u64, total: u64);
 }

@@ -12,7 +12,8 @@ use lampyr_core::{
 };
 use lampyr_engine::fake::FakeEngine;
 use lampyr_engine::{Accel, Engine, EngineError};
-use lampyr_image::{Arch, FileFacts, Image, KitManifest};
+use lampyr_image::{Arch, FileFacts, Image, KitManifest, NewImage, Registries};
+use lampyr_oci::Settings;
 use lampyr_store::{Part, Store, write_json};
 use lampyr_types::{NoProgress, Size, Span};
 use tempfile::TempDir;
@@ -67,13 +68,14 @@ impl World {
         make_kit(&store);
         let staging = store.stage().unwrap();
         std::fs::write(staging.path().join("disk.ext4"), "disk").unwrap();
-        Image::publish(&store, staging, &"tiny".parse().unwrap(), None, &[]).unwrap();
+        Image::publish(&store, staging, &"tiny".parse().unwrap(), NewImage::default()).unwrap();
         let engine = Arc::new(FakeEngine::new(agent()));
         let settings = HostSettings {
             home: tmp.path().join("home"),
             accel: AccelChoice::Only(Accel::Tcg),
             engines: Arc::new(OnlyFake(engine.clone())),
             agent: KIT_AGENT,
+            registries: Registries { settings: Settings::default(), most: Size::mib(64) },
             progress: Arc::new(NoProgress),
         };
         let host = Arc::new(Host::open(&settings).await.unwrap());
@@ -184,7 +186,7 @@ fn request(command: Command) -> RunRequest {
         cpus: 1,
         memory: Size::mib(2),
         disk_size: Size::mib(1),
-        command,
+        command: Some(command),
         env: Vec::new(),
         workdir: None,
         timeout: Span::millis(30_000),

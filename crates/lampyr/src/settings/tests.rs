@@ -121,7 +121,7 @@ fn the_format_of_a_run_follows_terminal_and_variables() {
 #[test]
 fn every_bad_argument_is_refused_in_words() {
     type Change = fn(&mut RunArgs);
-    let rows: [(Change, &str); 26] = [
+    let rows: [(Change, &str); 27] = [
         (|a| a.machine.memory = Some("1XB".into()), "--memory: invalid size '1XB'"),
         (
             |a| a.machine.memory = Some("127MB".into()),
