@@ -258,7 +258,11 @@ impl OciError {
             Self::Layer { source: LayerError::TooLarge(_), .. } => {
                 "LAMPYR_MAX_IMAGE sets how much an image may unpack to".to_owned()
             }
-            _ => return None,
+            Self::Layer { .. } | Self::Senseless { .. } | Self::Disk(_) => {
+                "whoever made the image has to mend it".to_owned()
+            }
+            Self::Refused { .. } => "ask whoever runs the registry".to_owned(),
+            Self::Store(_) => return None,
         })
     }
 }

@@ -156,13 +156,18 @@ impl Default for Tar {
 impl Tar {
     /// Adds an entry of any kind: its name is not looked at.
     #[must_use]
-    pub fn entry(mut self, kind: u8, name: &str, link: &str, contents: &[u8]) -> Self {
+    pub fn entry(self, kind: u8, name: &str, link: &str, contents: &[u8]) -> Self {
+        let mode = if kind == b'5' { 0o755 } else { 0o644 };
+        self.with_mode(kind, mode, name, link, contents)
+    }
+
+    fn with_mode(mut self, kind: u8, mode: u32, name: &str, link: &str, contents: &[u8]) -> Self {
         let mut header = tar::Header::new_gnu();
         let old = header.as_old_mut();
         old.name[..name.len()].copy_from_slice(name.as_bytes());
         old.linkname[..link.len()].copy_from_slice(link.as_bytes());
         header.set_entry_type(tar::EntryType::new(kind));
-        header.set_mode(if kind == b'5' { 0o755 } else { 0o644 });
+        header.set_mode(mode);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(1_500_000_000);
@@ -176,6 +181,12 @@ impl Tar {
     #[must_use]
     pub fn file(self, name: &str, contents: &[u8]) -> Self {
         self.entry(b'0', name, "", contents)
+    }
+
+    /// Adds a file that can be run.
+    #[must_use]
+    pub fn program(self, name: &str, contents: &[u8]) -> Self {
+        self.with_mode(b'0', 0o755, name, "", contents)
     }
 
     /// Adds a directory.
