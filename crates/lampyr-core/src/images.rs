@@ -31,6 +31,46 @@ pub async fn pull_image(
     Ok(Image::pull(&Store::open(home)?, reference, registries, progress).await?)
 }
 
+/// Puts an image that is here into a registry.
+pub async fn push_image(
+    home: &Path,
+    image: &ImageRef,
+    reference: &Reference,
+    registries: &Registries,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let store = Store::open(home)?;
+    let image = Image::find_any(&store, image)?;
+    Ok(image.push(&store, reference, registries, progress).await?)
+}
+
+/// Makes an image of a file.
+pub async fn import_image(
+    home: &Path,
+    file: &Path,
+    name: &ImageRef,
+    registries: &Registries,
+    progress: &dyn Progress,
+) -> Result<Image, Error> {
+    Ok(Image::import(&Store::open(home)?, file, name, registries, progress).await?)
+}
+
+/// Makes images of all that an archive holds.
+pub async fn load_images(
+    home: &Path,
+    file: &Path,
+    registries: &Registries,
+    progress: &dyn Progress,
+) -> Result<Vec<Image>, Error> {
+    Ok(Image::load(&Store::open(home)?, file, registries, progress).await?)
+}
+
+/// Writes an image into a file.
+pub async fn save_image(home: &Path, image: &ImageRef, file: &Path) -> Result<(), Error> {
+    let store = Store::open(home)?;
+    Ok(Image::find_any(&store, image)?.save(&store, file.to_owned()).await?)
+}
+
 /// Removes an image and its templates, unless a VM uses it. Blobs stay for
 /// [`prune_images`], since other images may share them.
 pub fn remove_image(home: &Path, image: &ImageRef) -> Result<Cleaned, Error> {

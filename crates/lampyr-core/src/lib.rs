@@ -38,7 +38,10 @@ pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
-pub use images::{image, images, prune_images, pull_image, remove_image};
+pub use images::{
+    image, images, import_image, load_images, prune_images, pull_image, push_image, remove_image,
+    save_image,
+};
 pub use measure::{ColdBoot, Launched, cold_boot, launch, plain_boot};
 pub use run::run;
 pub use session::{

@@ -1,4 +1,5 @@
 use std::io;
+use std::path::PathBuf;
 
 use lampyr_oci::OciError;
 use lampyr_store::StoreError;
@@ -81,6 +82,26 @@ pub enum ImageError {
         /// The image.
         name: String,
     },
+    /// An archive that should hold one image.
+    #[error("{} holds {count} images, not one", .file.display())]
+    NotOne {
+        /// The archive.
+        file: PathBuf,
+        /// How many it holds.
+        count: usize,
+    },
+    /// An archive that does not say what its image is called.
+    #[error("{} does not say what its images are called", .file.display())]
+    Nameless {
+        /// The archive.
+        file: PathBuf,
+    },
+    /// An image that no layers are kept of.
+    #[error("image '{name}' cannot leave this host: it was not made of layers")]
+    NoLayers {
+        /// The image.
+        name: String,
+    },
     /// Blobs cannot be removed while images are fetched.
     #[error("images are being fetched just now")]
     Fetching,
@@ -123,6 +144,15 @@ impl ImageError {
             Self::InUse { .. } => {
                 Some("end it first: `lampyr session list` shows sessions".to_owned())
             }
+            Self::NotOne { .. } => {
+                Some("`lampyr images load` takes all that an archive holds".to_owned())
+            }
+            Self::Nameless { .. } => {
+                Some("`lampyr images import FILE NAME` gives an image a name".to_owned())
+            }
+            Self::NoLayers { .. } => Some(
+                "images that were pulled, imported or created can be pushed and saved".to_owned(),
+            ),
             Self::Fetching => Some("try again when that is over".to_owned()),
             Self::Store(e) if e.is_full() => {
                 Some("free some disk space, then try again".to_owned())

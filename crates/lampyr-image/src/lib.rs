@@ -25,6 +25,7 @@ mod kit;
 mod modules;
 mod pulled;
 mod qemu;
+mod shared;
 mod sources;
 mod version;
 mod vmlinux;

@@ -57,7 +57,19 @@ impl Image {
         let blobs = Blobs::new(store);
         let settings = &registries.settings;
         let remote = pull(&blobs, reference, &platform(), settings, progress).await?;
-        let known = Self::find(store, &name).ok();
+        Self::unpack(store, &name, remote, registries.most, progress).await
+    }
+
+    /// Makes the disk of an image whose blobs are here, unless that is here,
+    /// too. The caller holds the locks.
+    pub(crate) async fn unpack(
+        store: &Store,
+        name: &ImageRef,
+        remote: Remote,
+        most: Size,
+        progress: &dyn Progress,
+    ) -> Result<Self, ImageError> {
+        let known = Self::find(store, name).ok();
         let same = |image: &Self| {
             image.origin.as_ref().is_some_and(|origin| origin.manifest == remote.manifest)
         };
@@ -66,24 +78,24 @@ impl Image {
         }
         // Whoever gives up waiting takes the half-made disk away, too.
         let staging = store.stage()?;
-        let new = describe(&remote);
-        let (path, most) = (staging.path().join(DISK), registries.most);
-        let task = progress.begin(&format!("Unpacking {reference}"));
+        let (new, blobs) = (describe(&remote), Blobs::new(store));
+        let path = staging.path().join(DISK);
+        let task = progress.begin(&format!("Unpacking {name}"));
         beside(move || write_disk(&path, &blobs, &remote, most, &*task)).await?;
-        let store = store.clone();
+        let (store, name) = (store.clone(), name.clone());
         beside(move || Self::publish(&store, staging, &name, new)).await
     }
 }
 
 /// Does work that would keep others waiting on a thread of its own.
-async fn beside<T: Send + 'static>(
+pub(crate) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
 ) -> Result<T, ImageError> {
     tokio::task::spawn_blocking(work).await.map_err(ImageError::GivenUp)?
 }
 
 /// Waits until nobody else makes this image or removes blobs.
-async fn locks(store: &Store, name: &ImageRef) -> Result<(Lock, Lock), ImageError> {
+pub(crate) async fn locks(store: &Store, name: &ImageRef) -> Result<(Lock, Lock), ImageError> {
     let (store, name) = (store.clone(), name.clone());
     beside(move || {
         let dir = name.dir(&store)?;

@@ -123,12 +123,12 @@ impl<R: Read> Archive<R> {
         let link = extra.link.take();
         let link = link.or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let link = link.unwrap_or_default();
-        let number = |asked: Option<u64>, told: io::Result<u64>| {
-            let number = asked.map_or(told, Ok).ok().and_then(|n| u32::try_from(n).ok());
+        let number = |asked: Option<u64>, said: io::Result<u64>| {
+            let number = asked.map_or(said, Ok).ok().and_then(|n| u32::try_from(n).ok());
             number.ok_or_else(|| damaged("a header has a bad number"))
         };
         let device =
-            |told: io::Result<Option<u32>>| number(None, told.map(|n| n.unwrap_or(0).into()));
+            |said: io::Result<Option<u32>>| number(None, said.map(|n| n.unwrap_or(0).into()));
         let kind = match header.entry_type() {
             EntryType::Directory => EntryKind::Directory,
             EntryType::Symlink => EntryKind::Symlink(link),
@@ -147,12 +147,16 @@ impl<R: Read> Archive<R> {
             }
             _ => return Err(hostile(&path, "is of a kind that no layer has")),
         };
-        let mode = header.mode().map_err(|_| damaged("a header has a bad mode"))?;
+        let mode = told(&header.as_old().mode, header.mode().map(u64::from))
+            .map_err(|_| damaged("a header has a bad mode"))?;
         let time = extra
             .time
             .or_else(|| time_of(header))
             .ok_or_else(|| damaged("a header has a bad time"))?;
-        let (uid, gid) = (number(extra.uid, header.uid())?, number(extra.gid, header.gid())?);
+        let (uid, gid) = (
+            number(extra.uid, told(&header.as_old().uid, header.uid()))?,
+            number(extra.gid, told(&header.as_old().gid, header.gid()))?,
+        );
         Ok(Entry { path, kind, mode: (mode & 0o7777) as u16, uid, gid, time, extra })
     }
 
@@ -312,13 +316,19 @@ fn padding(len: u64) -> u64 {
     (BLOCK - len % BLOCK) % BLOCK
 }
 
+/// A number of a header; one that was left blank is nought.
+fn told(field: &[u8], number: io::Result<u64>) -> io::Result<u64> {
+    let blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+    if blank { Ok(0) } else { number }
+}
+
 fn size_of(header: &Header) -> Result<u64, LayerError> {
-    header.entry_size().map_err(|_| damaged("a header has a bad size"))
+    told(&header.as_old().size, header.entry_size()).map_err(|_| damaged("a header has a bad size"))
 }
 
 fn time_of(header: &Header) -> Option<Time> {
     // GNU tar says times before 1970 in two's complement.
-    let sec = header.mtime().ok()?;
+    let sec = told(&header.as_old().mtime, header.mtime()).ok()?;
     Some(Time { sec: sec as i64, nsec: 0 })
 }
 

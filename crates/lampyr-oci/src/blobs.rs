@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lampyr_store::{Lock, Part, Store, StoreError, at, write_atomic};
 
 use crate::Digest;
+use crate::bundle::Keeper;
 
 /// The blobs of a state directory: `blobs/sha256/<digits>`, whole and
 /// verified, and `blobs/partial/<digits>`, on their way.
@@ -66,6 +67,11 @@ impl Blobs {
         let digest = Digest::of(bytes);
         write_atomic(&self.path(digest)?, bytes)?;
         Ok(digest)
+    }
+
+    /// Takes bytes that become a blob.
+    pub(crate) fn keeper(&self) -> Result<Keeper, StoreError> {
+        Keeper::new(self, &self.dir("partial")?)
     }
 
     /// Waits until this process alone may fetch a blob.

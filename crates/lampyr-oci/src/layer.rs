@@ -63,11 +63,16 @@ impl<R: Read> Measured<R> {
         Self { inner, allowance, digester: Digester::default() }
     }
 
-    /// Reads to the end and checks the digest of all.
-    pub(crate) fn check(mut self, wanted: Digest) -> Result<(), LayerError> {
+    /// Reads to the end and returns the digest of all.
+    pub(crate) fn digest(mut self) -> Result<Digest, LayerError> {
         let mut rest = vec![0; BUFFER];
         while self.read(&mut rest)? > 0 {}
-        let found = self.digester.finish();
+        Ok(self.digester.finish())
+    }
+
+    /// Reads to the end and checks the digest of all.
+    pub(crate) fn check(self, wanted: Digest) -> Result<(), LayerError> {
+        let found = self.digest()?;
         if found == wanted { Ok(()) } else { Err(LayerError::WrongDigest { wanted, found }) }
     }
 }

@@ -4,6 +4,8 @@
 //! - [`Registry`]: one registry, spoken to with whatever it wants to know.
 //! - [`Blobs`]: manifests, configurations and layers, by digest, each once.
 //! - [`pull`]: from a reference to blobs; everything is verified before use.
+//! - [`push`]: from blobs into a registry.
+//! - [`bundle`]: images in files.
 //! - [`Tree`]: layers, one over the other, on their way to a disk.
 //!
 //! Whatever a registry says is hostile: sizes, names, digests, archives. No
@@ -13,6 +15,7 @@
 mod archive;
 mod auth;
 mod blobs;
+pub mod bundle;
 mod credentials;
 mod digest;
 mod error;
@@ -20,6 +23,7 @@ mod layer;
 mod manifest;
 mod pax;
 mod pull;
+mod push;
 mod reference;
 mod registry;
 mod sparse;
@@ -32,6 +36,7 @@ pub use digest::{Digest, Digester};
 pub use error::{LayerError, OciError};
 pub use manifest::{Config, Image, Layer, Platform};
 pub use pull::pull;
+pub use push::push;
 pub use reference::Reference;
 pub use registry::{Access, Registry, Settings};
 pub use tree::{Limits, Tree};

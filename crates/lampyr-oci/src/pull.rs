@@ -11,7 +11,7 @@ use crate::{Access, Blobs, Image, OciError, Platform, Reference, Registry, Setti
 /// How many layers are fetched at a time.
 const AT_ONCE: usize = 4;
 /// The most bytes of a configuration.
-const MOST_CONFIG: u64 = 8 << 20;
+pub(crate) const MOST_CONFIG: u64 = 8 << 20;
 
 /// Fetches an image for `platform`: manifest, configuration, layers. Mirrors
 /// of its registry are asked first.

@@ -140,7 +140,12 @@ impl Registry {
         }
     }
 
-    async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+    /// Whether a place belongs to the registry itself.
+    pub(crate) fn is_own(&self, place: &reqwest::Url) -> bool {
+        reqwest::Url::parse(&self.base).is_ok_and(|own| own.origin() == place.origin())
+    }
+
+    pub(crate) async fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
         match self.authorization.lock().await.clone() {
             Some(value) => request.header(AUTHORIZATION, value),
             None => request,

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::env_vars;
 
-pub(crate) use images::{ImageArgs, ImagesCommand, ListImagesArgs, PruneArgs};
+pub(crate) use images::{
+    ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs, PushArgs, SaveArgs,
+};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 
 /// Run commands in sealed microVMs

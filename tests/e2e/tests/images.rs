@@ -179,3 +179,57 @@ fn failures_are_told_and_leave_nothing() {
     assert_eq!(std::fs::read_dir(lampyr.home().join("tmp")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(lampyr.home().join("images")).unwrap().count(), 1);
 }
+
+#[test]
+fn images_leave_as_they_came_and_come_back() {
+    let registry = TestRegistry::plain();
+    let above = Tar::default().file("above", b"above").finish();
+    let config = json!({"Env": ["A=b"], "Cmd": ["cat", "/above"], "Labels": {"of": "tests"}});
+    let layout = layout("x", &[busybox().finish(), above], &config);
+    let reference = registry.push(&layout, "x", "box:1");
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let lampyr = TestContext::with_images();
+    let ask = |words: &[&str]| -> Value {
+        let finished = lampyr.lampyr(words).within(LONG).finish();
+        assert_eq!(finished.status(), Some(0), "{finished:?}");
+        serde_json::from_str(&finished.stdout()).unwrap()
+    };
+    let pulled = ask(&["images", "pull", &reference]);
+
+    // To another repository, where skopeo finds the very same image.
+    let copy = format!("{}/copy:2", registry.name());
+    assert_eq!(ask(&["images", "push", &reference, &copy]), json!({"pushed": copy}));
+    registry.pull("copy:2", &dir.path().join("theirs"), "y");
+    let manifest = &pulled["origin"]["manifest"];
+    let index = std::fs::read_to_string(dir.path().join("theirs/index.json")).unwrap();
+    assert!(index.contains(manifest.as_str().unwrap()), "{index}");
+
+    // Into a file, from which we and skopeo read it.
+    let saved = path("saved.tar");
+    ask(&["images", "save", &reference, &saved]);
+    ask(&["images", "rm", &reference]);
+    ask(&["images", "prune"]);
+    assert_eq!(ask(&["images", "load", &saved])[0]["digest"], pulled["digest"]);
+    assert_eq!(ask(&["images", "import", &saved, "mine"])["config"], pulled["config"]);
+    let docker = path("docker.tar");
+    let mut skopeo = Command::new("skopeo");
+    skopeo.args(["--insecure-policy", "copy", &format!("oci-archive:{saved}")]);
+    succeed(skopeo.arg(format!("docker-archive:{docker}:box:3")));
+    // What Docker saves has other layers, but the same files.
+    assert_eq!(ask(&["images", "import", &docker, "theirs"])["config"], pulled["config"]);
+    let run = lampyr.lampyr(["run", "--image", "theirs"]).within(LONG);
+    assert_eq!(run.envelope().success(), "above");
+
+    // A root directory is an image of one layer, and can be pushed.
+    let root = path("root.tar");
+    std::fs::write(&root, busybox().finish()).unwrap();
+    assert_eq!(ask(&["images", "import", &root, "plain"])["command"], json!([]));
+    let (error, _) = failure(&lampyr.lampyr(["images", "push", "default", &copy]).finish());
+    assert_eq!(error, "image 'default' cannot leave this host: it was not made of layers");
+    ask(&["images", "push", "plain", &copy]);
+    assert_eq!(ask(&["images", "pull", &copy])["origin"]["layers"].as_array().unwrap().len(), 1);
+    let none = lampyr.lampyr(["run", "--image", "plain"]).within(LONG).finish();
+    assert_eq!(none.status(), Some(2), "{none:?}");
+    assert!(none.stderr().contains("image 'plain' has none of its own"), "{none:?}");
+}

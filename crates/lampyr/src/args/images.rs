@@ -1,5 +1,7 @@
 //! The arguments of everything that has to do with images.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// The commands under `images`.
@@ -11,6 +13,14 @@ pub(crate) enum ImagesCommand {
     Inspect(ImageArgs),
     /// Fetch an image from a registry
     Pull(ImageArgs),
+    /// Put an image into a registry
+    Push(PushArgs),
+    /// Make an image of a file: an OCI layout, what docker save writes, or a root directory
+    Import(ImportArgs),
+    /// Write an image into a file that Docker, Podman and skopeo can read
+    Save(SaveArgs),
+    /// Make images of all that a file holds, under their own names
+    Load(LoadArgs),
     /// Remove an image and what was prepared from it
     Rm(ImageArgs),
     /// Remove what no image needs any more
@@ -38,4 +48,38 @@ pub(crate) struct PruneArgs {
     /// Say what would be removed and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// The arguments of `images push`.
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The image: a name, or a reference
+    pub(crate) image: String,
+    /// Where to put it, such as localhost:5000/tools:1; by default where it came from
+    pub(crate) reference: Option<String>,
+}
+
+/// The arguments of `images import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file, as it is or packed with gzip or zstd
+    pub(crate) file: PathBuf,
+    /// What to call the image
+    pub(crate) name: String,
+}
+
+/// The arguments of `images save`.
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// The image: a name, or a reference
+    pub(crate) image: String,
+    /// The file to write
+    pub(crate) file: PathBuf,
+}
+
+/// The arguments of `images load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The file, as it is or packed with gzip or zstd
+    pub(crate) file: PathBuf,
 }

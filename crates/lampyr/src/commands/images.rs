@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use lampyr_image::Image;
 use serde_json::{Value, json};
 
-use crate::args::{ImageArgs, ImagesCommand, ListImagesArgs, PruneArgs};
+use crate::args::{
+    ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs, PushArgs, SaveArgs,
+};
 use crate::core_api as core;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -25,6 +27,10 @@ pub(super) fn images(
         ImagesCommand::List(args) => list(args, layers, printer),
         ImagesCommand::Inspect(args) => inspect(args, layers, printer),
         ImagesCommand::Pull(args) => pull(args, layers, printer),
+        ImagesCommand::Push(args) => push(args, layers, printer),
+        ImagesCommand::Import(args) => import(args, layers, printer),
+        ImagesCommand::Save(args) => save(args, layers, printer),
+        ImagesCommand::Load(args) => load(args, layers, printer),
         ImagesCommand::Rm(args) => rm(args, layers, printer),
         ImagesCommand::Prune(args) => prune(args, layers, printer),
     }
@@ -49,21 +55,75 @@ fn inspect(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u
 
 fn pull(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
     let (reference, registries) = (reference(&args.image)?, layers.registries()?);
-    let format = layers.format(false)?;
-    let progress = progress(layers.world(), printer);
-    let pulled = super::block_on(async {
-        let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
-        let pulling = core::pull_image(layers.home(), &reference, &registries, &*progress);
-        tokio::select! {
-            biased;
-            status = interrupt.came() => Ok(Err(status)),
-            pulled = pulling => pulled.map(Ok).map_err(Failure::from),
-        }
-    })??;
-    match pulled {
+    let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
+    let pulling = core::pull_image(layers.home(), &reference, &registries, &*progress);
+    match unless_interrupted(pulling)? {
         Err(status) => Ok(status),
         Ok(image) => tell(&image, format, printer),
     }
+}
+
+fn push(args: &PushArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let image = image(&args.image)?;
+    let target = reference(args.reference.as_ref().unwrap_or(&args.image))?;
+    let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
+    let registries = layers.registries()?;
+    let pushing = core::push_image(layers.home(), &image, &target, &registries, &*progress);
+    match (unless_interrupted(pushing)?, format) {
+        (Err(status), _) => return Ok(status),
+        (Ok(()), Format::Json) => printer.json(&json!({"pushed": target.to_string()}))?,
+        (Ok(()), Format::Text) => printer.data(format!("pushed {target}\n").as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn import(args: &ImportArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (name, registries) = (image(&args.name)?, layers.registries()?);
+    let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
+    let importing = core::import_image(layers.home(), &args.file, &name, &registries, &*progress);
+    match unless_interrupted(importing)? {
+        Err(status) => Ok(status),
+        Ok(image) => tell(&image, format, printer),
+    }
+}
+
+fn load(args: &LoadArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
+    let registries = layers.registries()?;
+    let loading = core::load_images(layers.home(), &args.file, &registries, &*progress);
+    match (unless_interrupted(loading)?, format) {
+        (Err(status), _) => return Ok(status),
+        (Ok(images), Format::Json) => printer.json(&images.iter().map(data).collect())?,
+        (Ok(images), Format::Text) => printer.data(table(&images).as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn save(args: &SaveArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (image, format) = (image(&args.image)?, layers.format(false)?);
+    let saving = core::save_image(layers.home(), &image, &args.file);
+    match (unless_interrupted(saving)?, format) {
+        (Err(status), _) => return Ok(status),
+        (Ok(()), Format::Json) => printer.json(&json!({"saved": args.file.to_string_lossy()}))?,
+        (Ok(()), Format::Text) => {
+            printer.data(format!("saved {}\n", args.file.display()).as_bytes())?;
+        }
+    }
+    Ok(0)
+}
+
+/// Does something until a signal comes; then its status is the answer.
+fn unless_interrupted<T>(
+    work: impl Future<Output = Result<T, core::Error>>,
+) -> Result<Result<T, u8>, Failure> {
+    super::block_on(async {
+        let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
+        tokio::select! {
+            biased;
+            status = interrupt.came() => Ok(Err(status)),
+            done = work => done.map(Ok).map_err(Failure::from),
+        }
+    })?
 }
 
 fn rm(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
