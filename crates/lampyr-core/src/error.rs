@@ -37,6 +37,14 @@ pub enum Error {
     /// Nobody said what to run.
     #[error("there is no command to run, and image '{0}' has none of its own")]
     NoCommand(String),
+    /// A command that was to make an image failed.
+    #[error("'{command}' failed with exit code {code}, and no image was made")]
+    Step {
+        /// The command.
+        command: String,
+        /// How it ended.
+        code: i32,
+    },
     /// Files could not be moved.
     #[error("cannot copy {what}: {why}")]
     Copy {
@@ -145,6 +153,7 @@ impl Error {
             Self::Engine(EngineError::Unavailable { hint, .. }) => Some(hint.clone()),
             Self::Engine(EngineError::Ended(ended)) | Self::Crashed(ended) => last_words(ended),
             Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
+            Self::Step { .. } => Some("what it said is above; a VM has no network".into()),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
             Self::DeadSession(..) => Some("`lampyr clean` removes what it left".into()),

@@ -7,6 +7,7 @@ mod accel;
 pub mod capture;
 mod channel;
 mod clean;
+mod create;
 mod doctor;
 mod error;
 mod exec;
@@ -34,6 +35,7 @@ use lampyr_image::ImageRef;
 use lampyr_types::{Size, Span};
 
 pub use clean::{Cleaned, CleanedItem, clean};
+pub use create::{CreateRequest, create_image};
 pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
 pub use forward::Forward;

@@ -57,7 +57,7 @@ impl Image {
         let blobs = Blobs::new(store);
         let settings = &registries.settings;
         let remote = pull(&blobs, reference, &platform(), settings, progress).await?;
-        Self::unpack(store, &name, remote, registries.most, progress).await
+        Self::unpack(store, &name, None, remote, registries.most, progress).await
     }
 
     /// Makes the disk of an image whose blobs are here, unless that is here,
@@ -65,6 +65,7 @@ impl Image {
     pub(crate) async fn unpack(
         store: &Store,
         name: &ImageRef,
+        base: Option<String>,
         remote: Remote,
         most: Size,
         progress: &dyn Progress,
@@ -78,7 +79,7 @@ impl Image {
         }
         // Whoever gives up waiting takes the half-made disk away, too.
         let staging = store.stage()?;
-        let (new, blobs) = (describe(&remote), Blobs::new(store));
+        let (new, blobs) = (NewImage { base, ..describe(&remote) }, Blobs::new(store));
         let path = staging.path().join(DISK);
         let task = progress.begin(&format!("Unpacking {name}"));
         beside(move || write_disk(&path, &blobs, &remote, most, &*task)).await?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lampyr_oci::bundle::{self, Bundled};
+use lampyr_oci::bundle::{self, Bundled, NewLayer};
 use lampyr_oci::{Blobs, Image as Remote, Limits, Reference, push};
 use lampyr_store::Store;
 use lampyr_types::Progress;
@@ -25,7 +25,22 @@ impl Image {
         let count = found.len();
         let only = found.pop().filter(|_| count == 1);
         let only = only.ok_or_else(|| ImageError::NotOne { file: file.to_owned(), count })?;
-        Self::unpack(store, name, only.image, registries.most, progress).await
+        Self::unpack(store, name, None, only.image, registries.most, progress).await
+    }
+
+    /// Makes an image of a layer that was taken from a VM of `base`.
+    pub async fn of_layer(
+        store: &Store,
+        name: &ImageRef,
+        base: &Self,
+        layer: NewLayer,
+        registries: &Registries,
+        progress: &dyn Progress,
+    ) -> Result<Self, ImageError> {
+        let (_alone, _blobs) = locks(store, name).await?;
+        let remote = bundle::compose(&Blobs::new(store), &platform(), &base.config, layer)?;
+        let base = Some(base.name.clone());
+        Self::unpack(store, name, base, remote, registries.most, progress).await
     }
 
     /// Makes images of all that an archive holds, under their own names.
@@ -43,7 +58,7 @@ impl Image {
             let name =
                 called(&name).ok_or_else(|| ImageError::Nameless { file: file.to_owned() })?;
             let (_alone, _blobs) = locks(store, &name).await?;
-            images.push(Self::unpack(store, &name, image, registries.most, progress).await?);
+            images.push(Self::unpack(store, &name, None, image, registries.most, progress).await?);
         }
         Ok(images)
     }

@@ -6,7 +6,10 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use lampyr_store::{StoreError, at};
+use lampyr_types::Size;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -15,7 +18,7 @@ use crate::layer::{Allowance, Measured, unpack};
 use crate::manifest::{Descriptor, Manifest, senseless};
 use crate::pull::MOST_CONFIG;
 use crate::registry::MOST_MANIFEST;
-use crate::{Blobs, Digest, Digester, Image, LayerError, Limits, OciError, Platform};
+use crate::{Blobs, Config, Digest, Digester, Image, LayerError, Limits, OciError, Platform};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -202,13 +205,69 @@ fn root(
     file.seek(SeekFrom::Start(0)).map_err(at(path))?;
     let mut keeper = blobs.keeper()?;
     std::io::copy(file, &mut keeper).map_err(at(path))?;
-    let layer = keeper.finish()?;
-    let config = json!({"architecture": platform.architecture, "os": "linux", "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [contents]}});
+    let packed = keeper.finish()?;
+    compose(blobs, platform, &Config::default(), NewLayer { packed, contents })
+}
+
+/// A layer that is kept now.
+#[derive(Debug, Clone, Copy)]
+pub struct NewLayer {
+    packed: (Digest, u64),
+    contents: Digest,
+}
+
+/// Makes an image of one layer and keeps what describes it.
+pub fn compose(
+    blobs: &Blobs,
+    platform: &Platform,
+    config: &Config,
+    layer: NewLayer,
+) -> Result<Image, OciError> {
+    let config = json!({"architecture": platform.architecture, "os": "linux", "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [layer.contents]}});
     let config = config.to_string();
     let config = (blobs.keep(config.as_bytes())?, config.len() as u64);
-    let manifest = describe(blobs, config, &[layer])?;
-    Image::kept(blobs, manifest, platform, &path.display().to_string())
+    let manifest = describe(blobs, config, &[layer.packed])?;
+    Image::kept(blobs, manifest, platform, "the new image")
+}
+
+/// Takes an archive and keeps it, packed, as a layer.
+pub struct LayerWriter {
+    packer: GzEncoder<Keeper>,
+    digester: Digester,
+    allowance: Allowance,
+}
+
+impl LayerWriter {
+    /// Begins a layer that may have so many bytes.
+    pub fn new(blobs: &Blobs, most: Size) -> Result<Self, OciError> {
+        let packer = GzEncoder::new(blobs.keeper()?, Compression::fast());
+        let allowance = Allowance::new(most.as_bytes());
+        Ok(Self { packer, digester: Digester::default(), allowance })
+    }
+
+    /// Keeps the layer.
+    pub fn finish(self) -> Result<NewLayer, OciError> {
+        let contents = self.digester.finish();
+        let layer = || contents.to_string();
+        let keeper = self.packer.finish();
+        let keeper =
+            keeper.map_err(|e| OciError::Layer { layer: layer(), source: LayerError::Io(e) })?;
+        Ok(NewLayer { packed: keeper.finish()?, contents })
+    }
+}
+
+impl Write for LayerWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.allowance.take(bytes.len() as u64).map_err(std::io::Error::other)?;
+        self.packer.write_all(bytes)?;
+        self.digester.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.packer.flush()
+    }
 }
 
 /// Keeps a manifest of these blobs.

@@ -1,8 +1,9 @@
 //! A layer as a stream: unpacked, measured, digested.
 
-use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use flate2::bufread::MultiGzDecoder;
 use lampyr_types::Size;
@@ -19,19 +20,18 @@ const BUFFER: usize = 1 << 18;
 #[derive(Debug, Clone)]
 pub(crate) struct Allowance {
     most: u64,
-    left: Rc<Cell<u64>>,
+    left: Arc<AtomicU64>,
 }
 
 impl Allowance {
     pub(crate) fn new(most: u64) -> Self {
-        Self { most, left: Rc::new(Cell::new(most)) }
+        Self { most, left: Arc::new(AtomicU64::new(most)) }
     }
 
     /// Takes from it, as long as there is something.
     pub(crate) fn take(&self, len: u64) -> Result<(), LayerError> {
-        let left = self.left.get().checked_sub(len);
-        self.left.set(left.ok_or(LayerError::TooLarge(Size::bytes(self.most)))?);
-        Ok(())
+        let left = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(len));
+        left.map(drop).map_err(|_| LayerError::TooLarge(Size::bytes(self.most)))
     }
 }
 

@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::env_vars;
 
 pub(crate) use images::{
-    ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs, PushArgs, SaveArgs,
+    CreateArgs, ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs,
+    PushArgs, SaveArgs,
 };
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 

@@ -22,7 +22,7 @@ use crate::wiring::HostChoice;
 use crate::world::World;
 
 use config::Config;
-pub(crate) use image::{image, reference};
+pub(crate) use image::{CreateSettings, image, reference};
 use machine::Machine;
 pub(crate) use run::RunSettings;
 pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};

@@ -233,3 +233,54 @@ fn images_leave_as_they_came_and_come_back() {
     assert_eq!(none.status(), Some(2), "{none:?}");
     assert!(none.stderr().contains("image 'plain' has none of its own"), "{none:?}");
 }
+
+#[test]
+fn an_image_is_created_in_a_vm_and_unpacked_elsewhere() {
+    let registry = TestRegistry::plain();
+    let config = json!({"Env": ["A=b"], "Cmd": ["cat", "/made/a"], "WorkingDir": "/made"});
+    let layout = layout("x", &[busybox().finish()], &config);
+    let reference = registry.push(&layout, "x", "box:1");
+    let lampyr = TestContext::with_images();
+    let make = "echo $A > a; ln a again; printf x > setuid; chown 70000:3000000000 setuid; \
+        chmod 4711 setuid; mknod null c 1 3; mkfifo pipe; ln -s a link; truncate -s 9M sparse; \
+        touch -d '1960-01-01 00:00' old; mkdir -m 1777 sticky; touch $(printf %0200d 7)";
+    let created = lampyr
+        .lampyr(["images", "create", "mine", "--from", &reference, "--run", make])
+        .args(["--run", "rm /etc/group; echo said"])
+        .within(LONG)
+        .finish();
+    assert_eq!(created.status(), Some(0), "{created:?}");
+    assert!(created.stderr().contains("said\n"), "{created:?}");
+    let created: Value = serde_json::from_str(&created.stdout()).unwrap();
+    assert_eq!((&created["base"], &created["name"]), (&json!(reference), &json!("mine")));
+    let run = |words: &[&str]| {
+        let call = lampyr.lampyr(["run", "--image", "mine"]).args(words).within(LONG);
+        call.envelope().success().to_owned()
+    };
+    assert_eq!(run(&[]), "b\n");
+    assert_eq!(run(&["ls /etc/group 2>/dev/null || echo gone"]), "gone\n");
+
+    let target = format!("{}/mine:1", registry.name());
+    assert_eq!(lampyr.lampyr(["images", "push", "mine", &target]).finish().status(), Some(0));
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("layout");
+    registry.pull("mine:1", &theirs, "y");
+    let bundle = dir.path().join("bundle");
+    let image = format!("{}:y", theirs.display());
+    succeed(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle));
+    let list = "stat -c '%n %a %u %g %F %t:%T %h %s %Y' *; md5sum a again setuid sparse";
+    let mut shell = Command::new("/bin/busybox");
+    let here = format!("cd \"$1\"; busybox {}", list.replace("; md5sum", "; busybox md5sum"));
+    let found = succeed(shell.args(["sh", "-c", &here, "list"]).arg(bundle.join("rootfs/made")));
+    let files = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.contains(" directory ")).map(str::to_owned).collect()
+    };
+    let wanted = files(&run(&[list]));
+    assert!(wanted.len() >= 12, "{wanted:?}");
+    assert_eq!(files(&found), wanted);
+
+    let words = ["images", "create", "never", "--from", &reference, "--run", "exit 3"];
+    let (error, _) = failure(&lampyr.lampyr(words).within(LONG).finish());
+    assert_eq!(error, "'exit 3' failed with exit code 3, and no image was made");
+    assert_eq!(lampyr.lampyr(["images", "inspect", "never"]).finish().status(), Some(1));
+}

@@ -13,6 +13,8 @@ pub(crate) enum ImagesCommand {
     Inspect(ImageArgs),
     /// Fetch an image from a registry
     Pull(ImageArgs),
+    /// Run commands in a VM and make an image of its disk
+    Create(Box<CreateArgs>),
     /// Put an image into a registry
     Push(PushArgs),
     /// Make an image of a file: an OCI layout, what docker save writes, or a root directory
@@ -48,6 +50,31 @@ pub(crate) struct PruneArgs {
     /// Say what would be removed and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// The arguments of `images create`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct CreateArgs {
+    /// What to call the image
+    pub(crate) name: String,
+    /// The image to begin with [default: default]
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) from: Option<String>,
+    /// A command for the shell; may be given again
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) run: Vec<String>,
+    /// How long each command may take [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// Memory of the VM [default: 1GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Processors of the VM [default: 2, or as many as the host has]
+    #[arg(long, value_name = "N")]
+    pub(crate) cpus: Option<String>,
+    /// Size of the VM's disk [default: 8GB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_size: Option<String>,
 }
 
 /// The arguments of `images push`.

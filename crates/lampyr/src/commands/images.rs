@@ -6,14 +6,16 @@ use lampyr_image::Image;
 use serde_json::{Value, json};
 
 use crate::args::{
-    ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs, PushArgs, SaveArgs,
+    CreateArgs, ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs,
+    PushArgs, SaveArgs,
 };
-use crate::core_api as core;
+use crate::core_api::{self as core, Output, OutputStream};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::printer::Printer;
 use crate::progress::progress;
-use crate::settings::{Format, Layers, image, reference};
+use crate::settings::{CreateSettings, Format, Layers, image, reference};
+use crate::wiring;
 
 use super::{clean, human};
 
@@ -27,6 +29,7 @@ pub(super) fn images(
         ImagesCommand::List(args) => list(args, layers, printer),
         ImagesCommand::Inspect(args) => inspect(args, layers, printer),
         ImagesCommand::Pull(args) => pull(args, layers, printer),
+        ImagesCommand::Create(args) => create(args, layers, printer),
         ImagesCommand::Push(args) => push(args, layers, printer),
         ImagesCommand::Import(args) => import(args, layers, printer),
         ImagesCommand::Save(args) => save(args, layers, printer),
@@ -60,6 +63,30 @@ fn pull(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, 
     match unless_interrupted(pulling)? {
         Err(status) => Ok(status),
         Ok(image) => tell(&image, format, printer),
+    }
+}
+
+fn create(args: &CreateArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let CreateSettings { request, host } = CreateSettings::resolve(args, layers)?;
+    let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
+    let settings = wiring::host(host, progress)?;
+    let mut output = Aside(printer);
+    let creating = async {
+        let host = core::Host::open(&settings).await?;
+        core::create_image(&host, &request, &mut output).await
+    };
+    match unless_interrupted(creating)? {
+        Err(status) => Ok(status),
+        Ok(image) => tell(&image, format, printer),
+    }
+}
+
+/// What commands say goes to standard error: the answer is the image.
+struct Aside<'a>(&'a Printer);
+
+impl Output for Aside<'_> {
+    fn write(&mut self, _stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.aside(bytes)
     }
 }
 
