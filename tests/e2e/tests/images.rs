@@ -1,6 +1,6 @@
 //! Images of a real registry, run in real machines.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::process::Command;
 use std::time::Duration;
