@@ -208,7 +208,7 @@ fn make_kit(store: &Store) {
         (file.into(), FileFacts { size: file.len() as u64, blake3: digest(file.as_bytes()) })
     });
     let manifest = KitManifest {
-        format: 2,
+        format: 3,
         arch: Arch::HOST,
         kernel_package: "none".into(),
         kernel_version: "0".into(),
@@ -219,7 +219,7 @@ fn make_kit(store: &Store) {
     };
     write_json(&dir.join("manifest.json"), &manifest).unwrap();
     let pointer = serde_json::json!({
-        "format": 2, "kit": name, "kernel_version": "0", "agent": digest(KIT_AGENT),
+        "format": 3, "kit": name, "kernel_version": "0", "agent": digest(KIT_AGENT),
     });
     write_json(&kits.join(format!("current-{}.json", Arch::HOST)), &pointer).unwrap();
 }
