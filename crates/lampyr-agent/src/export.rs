@@ -107,7 +107,7 @@ impl<W: Write> Export<'_, W> {
         if kind == EntryType::Directory {
             name.extend_from_slice(if name.is_empty() { b"./" } else { b"/" });
         }
-        let mut records = attributes(&self.root.join(path))?;
+        let mut records = attributes(&self.root.join(path));
         for (key, value) in [("path", name.as_slice()), ("linkpath", link)] {
             if value.len() > 100 {
                 record(&mut records, key, value);
@@ -183,11 +183,11 @@ fn children(whole: &Path, path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A file's extended attributes, as records.
-fn attributes(path: &Path) -> io::Result<Vec<u8>> {
+fn attributes(path: &Path) -> Vec<u8> {
     let mut records = Vec::new();
     let mut names = vec![0_u8; MOST_ATTRIBUTES];
     // A file system without attributes has none to say.
-    let Ok(len) = llistxattr(path, &mut names[..]) else { return Ok(records) };
+    let Ok(len) = llistxattr(path, &mut names[..]) else { return records };
     for name in names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let mut value = vec![0_u8; MOST_ATTRIBUTES];
         let key = OsString::from_vec(name.to_vec());
@@ -195,7 +195,7 @@ fn attributes(path: &Path) -> io::Result<Vec<u8>> {
             record(&mut records, &format!("SCHILY.xattr.{}", key.to_string_lossy()), &value[..len]);
         }
     }
-    Ok(records)
+    records
 }
 
 /// Adds `length key=value`, where the length counts its own digits.
