@@ -284,3 +284,36 @@ fn an_image_is_created_in_a_vm_and_unpacked_elsewhere() {
     assert_eq!(error, "'exit 3' failed with exit code 3, and no image was made");
     assert_eq!(lampyr.lampyr(["images", "inspect", "never"]).finish().status(), Some(1));
 }
+
+#[test]
+fn a_killed_pull_leaves_parts_that_the_next_one_goes_on_with() {
+    let registry = TestRegistry::plain();
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    });
+    let noise: Vec<u8> = noise.take(200 << 20).collect();
+    let mut layout = Layout::default();
+    layout.image("x", &[Tar::default().file("n", &noise).finish()], Packing::Plain, &json!({}));
+    let reference = registry.push(&layout, "x", "large:1");
+    let lampyr = TestContext::with_images();
+    let partial = lampyr.home().join("blobs/partial");
+    let pull = lampyr.lampyr(["images", "pull", &reference]).within(LONG).start();
+    let has_come = || {
+        let parts = std::fs::read_dir(&partial).into_iter().flatten().flatten();
+        parts.filter_map(|part| part.metadata().ok()).any(|part| part.len() > 8 << 20)
+    };
+    while pull.process().is_some() && !has_come() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    pull.signal(9);
+    assert_eq!(pull.finish().signal(), Some(9));
+    assert_eq!(std::fs::read_dir(lampyr.home().join("images")).unwrap().count(), 1);
+    let parts = std::fs::read_dir(&partial).unwrap();
+    let kept: u64 = parts.map(|part| part.unwrap().metadata().unwrap().len()).sum();
+    assert!(kept > 8 << 20);
+    let pulled = lampyr.lampyr(["images", "pull", &reference]).within(LONG).finish();
+    assert_eq!(pulled.status(), Some(0), "{pulled:?}");
+    assert_eq!(std::fs::read_dir(&partial).unwrap().count(), 0);
+}
