@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use lampyr_store::{Lock, Part, Store, StoreError, at, write_atomic};
 
 use crate::Digest;
-use crate::bundle::Keeper;
+use crate::keeper::Keeper;
 
 /// The blobs of a state directory: `blobs/sha256/<digits>`, whole and
 /// verified, and `blobs/partial/<digits>`, on their way.

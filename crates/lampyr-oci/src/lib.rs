@@ -19,6 +19,7 @@ pub mod bundle;
 mod credentials;
 mod digest;
 mod error;
+mod keeper;
 mod layer;
 mod manifest;
 mod pax;
