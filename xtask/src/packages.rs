@@ -31,6 +31,16 @@ pub(crate) const TEST: &[Package] = &[
     Package { name: "tmux", shown_by: "tmux" },
 ];
 
+/// What the tests of images talk to and compare with.
+pub(crate) const REGISTRY: &[Package] = &[
+    Package { name: "docker-registry", shown_by: "docker-registry" },
+    Package { name: "skopeo", shown_by: "skopeo" },
+    Package { name: "umoci", shown_by: "umoci" },
+    Package { name: "apache2-utils", shown_by: "htpasswd" },
+    Package { name: "openssl", shown_by: "openssl" },
+    Package { name: "busybox-static", shown_by: "busybox" },
+];
+
 /// What building libFuzzer takes.
 pub(crate) const FUZZ: &[Package] = &[Package { name: "g++", shown_by: "c++" }];
 

@@ -45,7 +45,8 @@ fn steps(extent: Extent) -> Vec<Step> {
     let mut steps: Vec<Step> = vec![
         ("system packages", || {
             packages::ensure(packages::IMAGE)?;
-            packages::ensure(packages::TEST)
+            packages::ensure(packages::TEST)?;
+            packages::ensure(packages::REGISTRY)
         }),
         ("guest agent", || agent::build(workspace::HOST_ARCH)),
         ("format", || cargo(&["fmt", "--all", "--check"])),

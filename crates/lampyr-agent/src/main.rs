@@ -16,6 +16,7 @@ mod cgroup;
 mod conversation;
 #[cfg(target_os = "linux")]
 mod dial;
+mod export;
 #[cfg(target_os = "linux")]
 mod identity;
 mod mount;

@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cgroup::Cgroup;
 use crate::dial::dial;
+use crate::export::export;
 use crate::place;
 use crate::terminal::{self, Terminal};
 use crate::user::User;
@@ -174,6 +175,7 @@ enum Work {
     Put(String),
     Get(String),
     Dial(u16),
+    Export,
 }
 
 impl Body {
@@ -186,6 +188,7 @@ impl Body {
             Job::Put(path) => Work::Put(path.clone()),
             Job::Get(path) => Work::Get(path.clone()),
             Job::Dial(port) => Work::Dial(*port),
+            Job::Export => Work::Export,
         };
         let workdir = exec.workdir.as_deref().map(CString::new).transpose()?;
         Ok(Self { user, workdir, work })
@@ -228,6 +231,7 @@ impl Work {
             Self::Put(path) => report(put(&path)),
             Self::Get(path) => report(get(&path)),
             Self::Dial(port) => report(dial(port, stdio(0).into(), stdio(1).into())),
+            Self::Export => report(export(Path::new("/"), File::from(stdio(1)))),
         }
     }
 }

@@ -15,8 +15,8 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Finds a user by name or number. A number that has no name is a user
-    /// with nothing.
+    /// Finds a user by name or number, and a group with it where one follows a
+    /// colon. A number that has no name is a user with nothing.
     pub(crate) fn find(word: &str) -> io::Result<Self> {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
@@ -36,7 +36,29 @@ impl User {
     }
 }
 
-fn find(word: &str, passwd: &str, groups: &str) -> Option<User> {
+fn find(words: &str, passwd: &str, groups: &str) -> Option<User> {
+    let (user, group) = words.split_once(':').map_or((words, None), |(u, g)| (u, Some(g)));
+    let user = find_user(if user.is_empty() { "0" } else { user }, passwd, groups)?;
+    match group.filter(|group| !group.is_empty()) {
+        None => Some(user),
+        // Whoever names a group means this one alone.
+        Some(group) => {
+            let gid = find_group(group, groups)?;
+            Some(User { gid, groups: vec![gid], ..user })
+        }
+    }
+}
+
+fn find_group(word: &str, groups: &str) -> Option<u32> {
+    let listed = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, gid) = (fields.next()?, fields.nth(1)?.parse::<u32>().ok()?);
+        (name == word).then_some(gid)
+    });
+    listed.or_else(|| word.parse().ok())
+}
+
+fn find_user(word: &str, passwd: &str, groups: &str) -> Option<User> {
     let number = word.parse::<u32>().ok();
     let listed = passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
@@ -85,6 +107,15 @@ mod tests {
         assert_eq!((bo.home.as_str(), bo.shell.as_str()), ("/home/bo", "/bin/sh"));
         assert_eq!(find("1000", PASSWD, GROUP), Some(bo));
         assert_eq!(find("root", PASSWD, GROUP).unwrap().shell, "/bin/bash");
+    }
+
+    #[test]
+    fn a_group_behind_a_colon_is_the_only_one() {
+        let bo = find("bo:sudo", PASSWD, GROUP).unwrap();
+        assert_eq!((bo.uid, bo.gid, bo.groups.as_slice()), (1000, 27, &[27][..]));
+        assert_eq!(find("1000:7", PASSWD, GROUP).unwrap().groups, [7]);
+        assert_eq!(find("bo:", PASSWD, GROUP), find("bo", PASSWD, GROUP));
+        assert!(find("bo:nobody", PASSWD, GROUP).is_none());
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
     Ok(cleaned)
 }
 
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = std::fs::read_dir(dir).map_err(at(dir))?;
     Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect())
 }
@@ -105,7 +105,12 @@ fn being_born(path: &Path) -> bool {
     empty && age < Duration::from_secs(10)
 }
 
-fn remove(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Result<(), Error> {
+pub(crate) fn remove(
+    path: &Path,
+    what: &str,
+    dry_run: bool,
+    cleaned: &mut Cleaned,
+) -> Result<(), Error> {
     let (bytes, what) = (size(path), what.to_owned());
     if !dry_run {
         let removed =
@@ -120,7 +125,7 @@ fn remove(path: &Path, what: &str, dry_run: bool, cleaned: &mut Cleaned) -> Resu
 }
 
 /// The room that a file or a tree takes on the disk.
-fn size(path: &Path) -> u64 {
+pub(crate) fn size(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = path.symlink_metadata() else { return 0 };
     let below = if meta.is_dir() { entries(path).unwrap_or_default() } else { Vec::new() };

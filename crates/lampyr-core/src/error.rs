@@ -34,6 +34,17 @@ pub enum Error {
     /// The command took too long.
     #[error("the command ran longer than {0}")]
     Timeout(Span),
+    /// Nobody said what to run.
+    #[error("there is no command to run, and image '{0}' has none of its own")]
+    NoCommand(String),
+    /// A command that was to make an image failed.
+    #[error("'{command}' failed with exit code {code}, and no image was made")]
+    Step {
+        /// The command.
+        command: String,
+        /// How it ended.
+        code: i32,
+    },
     /// Files could not be moved.
     #[error("cannot copy {what}: {why}")]
     Copy {
@@ -151,7 +162,7 @@ impl Error {
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Crashed(_) => ErrorKind::VmCrashed,
             Self::Disconnected => ErrorKind::SessionDisconnected,
-            Self::NameTaken(_) | Self::VolumeTaken(_) => ErrorKind::Usage,
+            Self::NameTaken(_) | Self::VolumeTaken(_) | Self::NoCommand(_) => ErrorKind::Usage,
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
@@ -180,6 +191,8 @@ impl Error {
             Self::Output(e) if is_full(e) => {
                 Some("make room where the output goes: there is none left".into())
             }
+            Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
+            Self::Step { .. } => Some("what it said is above; a VM has no network".into()),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::Input(_) => Some("with `< /dev/null` the command has no input".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),

@@ -36,13 +36,21 @@ pub(crate) enum Source<'a> {
 }
 
 /// How long a process may run, and who may speak to it meanwhile.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Terms {
-    /// After this it gets SIGTERM, and a little later it is killed.
+    /// After this it is asked to end, and a little later it is killed.
     pub(crate) timeout: Option<Span>,
+    /// What asks it to end.
+    pub(crate) stop_signal: i32,
     /// Signals and window sizes for it. After the first signal that asks it to
     /// end it is given a grace.
     pub(crate) controls: Option<mpsc::Receiver<Control>>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { timeout: None, stop_signal: libc::SIGTERM, controls: None }
+    }
 }
 
 /// Runs `exec` to its end. Dropping the future ends it in the guest.
@@ -129,7 +137,7 @@ fn last_word(event: Event) -> Option<Result<Exited, Error>> {
 /// Keeps the terms: says what is to be said, tells when it is `overdue`, and
 /// returns why when it is to be given up.
 async fn keep(input: Input, terms: Terms, overdue: &AtomicBool) -> Error {
-    let Terms { timeout, mut controls } = terms;
+    let Terms { timeout, stop_signal, mut controls } = terms;
     let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout.duration()));
     let mut kills = None;
     loop {
@@ -150,7 +158,7 @@ async fn keep(input: Input, terms: Terms, overdue: &AtomicBool) -> Error {
         }
     }
     overdue.store(true, Relaxed);
-    let _ = input.control(&Control::Signal(libc::SIGTERM)).await;
+    let _ = input.control(&Control::Signal(stop_signal)).await;
     tokio::time::sleep(TIMEOUT_GRACE).await;
     Error::Timeout(timeout.unwrap_or_default())
 }

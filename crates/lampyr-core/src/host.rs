@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lampyr_engine::{Accel, Engine, EngineError};
-use lampyr_image::{Arch, Image, Kit};
+use lampyr_image::{Arch, DEFAULT_IMAGE, Image, ImageError, ImageRef, Kit, Registries};
 use lampyr_store::{Part, Store};
-use lampyr_types::{Name, Progress};
+use lampyr_types::Progress;
 
 use crate::{Error, accel};
 
@@ -46,6 +46,8 @@ pub struct HostSettings {
     pub engines: Arc<dyn Engines>,
     /// The guest agent's program.
     pub agent: &'static [u8],
+    /// How registries are spoken to.
+    pub registries: Registries,
     /// Who hears of long work.
     pub progress: Arc<dyn Progress>,
 }
@@ -56,6 +58,7 @@ pub struct Host {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) accel: Accel,
     pub(crate) kit: Kit,
+    pub(crate) registries: Registries,
     pub(crate) progress: Arc<dyn Progress>,
 }
 
@@ -71,7 +74,8 @@ impl Host {
         let kit = Kit::ensure(&store, Arch::HOST, settings.agent, &*settings.progress)?;
         let accel = accel::choose(&store, &kit, settings).await?;
         let engine = settings.engines.with(accel)?;
-        Ok(Self { store, engine, accel, kit, progress: settings.progress.clone() })
+        let (registries, progress) = (settings.registries.clone(), settings.progress.clone());
+        Ok(Self { store, engine, accel, kit, registries, progress })
     }
 
     /// The accelerator in use.
@@ -79,11 +83,21 @@ impl Host {
         self.accel
     }
 
-    /// An image by its name. The default one is made where it is missing.
-    pub(crate) fn image(&self, name: &Name) -> Result<Image, Error> {
-        if name.as_str() == "default" {
-            return Ok(Image::ensure_default(&self.store, &*self.progress)?);
+    /// An image by what it is called. The default one is made where it is
+    /// missing, and one of a registry's is fetched.
+    pub(crate) async fn image(&self, image: &ImageRef) -> Result<Image, Error> {
+        let found = match image {
+            ImageRef::Name(name) if name.as_str() == DEFAULT_IMAGE => {
+                Image::ensure_default(&self.store, &*self.progress)
+            }
+            _ => Image::find_any(&self.store, image),
+        };
+        match (found, image) {
+            (Err(ImageError::NoImage { .. }), ImageRef::Reference(reference)) => {
+                let progress = &*self.progress;
+                Ok(Image::pull(&self.store, reference, &self.registries, progress).await?)
+            }
+            (found, _) => Ok(found?),
         }
-        Ok(Image::find(&self.store, name)?)
     }
 }

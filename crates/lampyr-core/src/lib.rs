@@ -7,6 +7,7 @@ mod accel;
 pub mod capture;
 mod channel;
 mod clean;
+mod create;
 mod doctor;
 mod error;
 mod exec;
@@ -14,6 +15,7 @@ mod files;
 mod fingerprint;
 mod forward;
 mod host;
+mod images;
 mod measure;
 mod memory;
 mod mount;
@@ -25,6 +27,7 @@ mod session;
 mod template;
 mod trace;
 mod volume;
+mod wish;
 
 /// Signals and window sizes for a command.
 pub use lampyr_proto::{Control, Window};
@@ -33,15 +36,21 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use lampyr_engine::MachineSpec;
-use lampyr_types::{Name, Size, Span};
+use lampyr_image::ImageRef;
+use lampyr_types::{Size, Span};
 
 use template::Shape;
 
 pub use clean::{Cleaned, CleanedItem, clean};
+pub use create::{CreateRequest, create_image};
 pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
+pub use images::{
+    image, images, import_image, load_images, prune_images, pull_image, push_image, remove_image,
+    save_image,
+};
 pub use measure::{ColdBoot, Launched, claim, cold_boot, launch, plain_boot};
 pub use mount::{Mount, MountSource};
 pub use pool::{
@@ -87,18 +96,19 @@ pub struct CopyOut {
 #[derive(Debug, Clone)]
 pub struct RunRequest {
     /// The image whose disk the VM starts with.
-    pub image: Name,
+    pub image: ImageRef,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory.
     pub memory: Size,
     /// The size of the root disk.
     pub disk_size: Size,
-    /// What to run.
-    pub command: Command,
-    /// Environment variables, over the default ones.
+    /// What to run; what the image says, if there is none.
+    pub command: Option<Command>,
+    /// Environment variables, over the image's and the default ones.
     pub env: Vec<(String, String)>,
-    /// The working directory in the VM; root's home if there is none.
+    /// The working directory in the VM; where there is none, the image's, else
+    /// the user's home.
     pub workdir: Option<String>,
     /// How long the command may run.
     pub timeout: Span,

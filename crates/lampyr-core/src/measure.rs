@@ -38,7 +38,7 @@ pub async fn plain_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, E
 
 async fn boot(host: &Host, kernel: &Path, request: &RunRequest) -> Result<ColdBoot, Error> {
     let shape = request.shape();
-    let image = host.image(&request.image)?;
+    let image = host.image(&request.image).await?;
     let staging = host.store.stage()?;
     let start = Instant::now();
     let (mut machine, _memory) =
@@ -69,7 +69,7 @@ pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error
 
 /// Claims a machine of a pool as `run` does; `None` where none is ready.
 pub async fn claim(host: &Host, request: &RunRequest) -> Result<Option<Launched>, Error> {
-    let purpose = Purpose::new(host, &request.image, request.shape())?;
+    let purpose = Purpose::new(host, &request.image, request.shape()).await?;
     Ok(pool::claim(host, &purpose.key).await.map(|sandbox| Launched { sandbox }))
 }
 

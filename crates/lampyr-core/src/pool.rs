@@ -17,7 +17,8 @@ mod stock;
 mod warm;
 
 use lampyr_engine::MachineSpec;
-use lampyr_types::{Name, Size};
+use lampyr_image::ImageRef;
+use lampyr_types::Size;
 use serde::{Deserialize, Serialize};
 
 use crate::template::Shape;
@@ -44,7 +45,7 @@ pub struct PoolRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolMachine {
     /// The image whose disk they start with.
-    pub image: Name,
+    pub image: ImageRef,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in bytes.

@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use lampyr_engine::EngineError;
+use lampyr_image::{Image, ImageRef};
 use lampyr_proto::Exec;
-use lampyr_types::{Name, NoProgress, Span};
+use lampyr_types::{ErrorKind, NoProgress, Span};
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::forward::Forwards;
 use crate::mount::Mounts;
 use crate::sandbox::{Resting, Sandbox};
 use crate::template::{Purpose, Template};
-use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files, pool};
+use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files, pool, wish};
 
 /// How long each `--copy` and `--download` may take.
 const COPY_WAIT: Span = Span::secs(600);
@@ -29,9 +30,9 @@ pub async fn run(
     let forwards = Forwards::bind(&request.forwards).await.map_err(|e| not_started(e, start))?;
     // Boxed: baking a template is a large future, and seldom needed.
     let ready = Box::pin(ready(host, request, trace)).await;
-    let (mut sandbox, asked) = ready.map_err(|e| not_started(e, start))?;
+    let (mut sandbox, asked, stop_signal) = ready.map_err(|e| not_started(e, start))?;
     let _forwarding = forwards.serve(&sandbox.channel(), || ());
-    let outcome = Box::pin(work(&mut sandbox, asked, request, output, trace)).await;
+    let outcome = Box::pin(work(&mut sandbox, asked, stop_signal, request, output, trace)).await;
     sandbox.end().await;
     trace.done("ended");
     outcome
@@ -43,28 +44,45 @@ async fn ready(
     host: &Host,
     request: &RunRequest,
     trace: &Trace,
-) -> Result<(Sandbox, Asked), Error> {
+) -> Result<(Sandbox, Asked, i32), Error> {
     let (image, shape) = (&request.image, request.shape());
-    let purpose = Purpose::new(host, image, shape)?;
+    let purpose = Purpose::new(host, image, shape).await?;
+    let Wished { exec, stop_signal } = wished(request, &purpose.image)?;
     let mut mounts = Mounts::open(&host.store, &request.mounts)?;
     if let Some(claimed) = pool::claim(host, &purpose.key).await {
         trace.done("claimed");
         // Nothing of one that fails so early was heard or seen by anybody.
-        if let Ok(ready) = prepare(claimed, request, mounts, trace).await {
-            return Ok(ready);
+        let ready = prepare(claimed, request, exec.clone(), mounts, trace).await;
+        if let Ok((sandbox, asked)) = ready {
+            return Ok((sandbox, asked, stop_signal));
         }
         mounts = Mounts::open(&host.store, &request.mounts)?;
     }
     let template = Template::of(host, purpose).await?;
     trace.done("template");
     let sandbox = restore(host, image, template, trace).await?.rouse().await?;
-    prepare(sandbox, request, mounts, trace).await
+    let (sandbox, asked) = prepare(sandbox, request, exec, mounts, trace).await?;
+    Ok((sandbox, asked, stop_signal))
+}
+
+/// What runs, with what the image wants, and the signal that asks it to end.
+pub(crate) struct Wished {
+    pub(crate) exec: Exec,
+    pub(crate) stop_signal: i32,
+}
+
+pub(crate) fn wished(request: &RunRequest, image: &Image) -> Result<Wished, Error> {
+    let command = wish::command(request.command.as_ref(), image)?;
+    let (env, workdir) = (request.env.clone(), request.workdir.clone());
+    let exec = Exec { env, workdir, ..Exec::new(job(&command)) };
+    let exec = wish::fill_in(exec, &image.config);
+    Ok(Wished { exec, stop_signal: wish::stop_signal(&image.config) })
 }
 
 /// Restores a machine. A template that does not restore is baked again, once.
 pub(crate) async fn restore(
     host: &Host,
-    image: &Name,
+    image: &ImageRef,
     template: Template,
     trace: &Trace,
 ) -> Result<Resting, Error> {
@@ -83,6 +101,7 @@ pub(crate) async fn restore(
 pub(crate) async fn work(
     sandbox: &mut Sandbox,
     asked: Asked,
+    stop_signal: i32,
     request: &RunRequest,
     output: &mut dyn Output,
     trace: &Trace,
@@ -90,7 +109,7 @@ pub(crate) async fn work(
     let channel = sandbox.channel();
     let (begun, asked_at) = (Instant::now(), asked.at);
     let source = if request.stdin { Source::Ours } else { Source::Empty };
-    let terms = Terms { timeout: Some(request.timeout), controls: None };
+    let terms = Terms { timeout: Some(request.timeout), stop_signal, controls: None };
     let command = asked.finish(source, output, terms);
     let exited = sandbox.while_alive(command).await.map_err(|e| failed(e, begun))?;
     // A command that was over when we heard that it could begin took as long as
@@ -111,10 +130,11 @@ pub(crate) async fn work(
 pub(crate) async fn prepare(
     mut sandbox: Sandbox,
     request: &RunRequest,
+    exec: Exec,
     mounts: Mounts,
     trace: &Trace,
 ) -> Result<(Sandbox, Asked), Error> {
-    match ask(&mut sandbox, request, mounts, trace).await {
+    match ask(&mut sandbox, request, exec, mounts, trace).await {
         Ok(asked) => Ok((sandbox, asked)),
         Err(e) => {
             sandbox.end().await;
@@ -129,6 +149,7 @@ pub(crate) async fn prepare(
 async fn ask(
     sandbox: &mut Sandbox,
     request: &RunRequest,
+    exec: Exec,
     mounts: Mounts,
     trace: &Trace,
 ) -> Result<Asked, Error> {
@@ -141,7 +162,7 @@ async fn ask(
         sandbox.awake().await?;
         sandbox.while_alive(in_time(files::send(&channel, copy, &NoProgress))).await?;
     }
-    let asked = sandbox.while_alive(Asked::ask(&channel, process(request))).await?;
+    let asked = sandbox.while_alive(Asked::ask(&channel, exec)).await?;
     sandbox.awake().await?;
     trace.done("resumed");
     Ok(asked)
@@ -153,15 +174,13 @@ async fn in_time<T>(copy: impl Future<Output = Result<T, Error>>) -> Result<T, E
     tokio::time::timeout(COPY_WAIT.duration(), copy).await.map_err(late)?
 }
 
-fn process(request: &RunRequest) -> Exec {
-    let (env, workdir) = (request.env.clone(), request.workdir.clone());
-    Exec { env, workdir, ..Exec::new(job(&request.command)) }
-}
-
 /// A failure before the command could have had any effect. A machine that
 /// never came so far was never reached, whatever became of it.
 pub(crate) fn not_started(error: Error, start: Instant) -> RunError {
-    let kind = lampyr_types::ErrorKind::ConnectionFailed;
+    let kind = match error.kind() {
+        ErrorKind::Usage => ErrorKind::Usage,
+        _ => ErrorKind::ConnectionFailed,
+    };
     RunError { kind, duration: start.elapsed(), ..RunError::from(error) }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lampyr_engine::{EngineError, Machine};
@@ -50,22 +51,24 @@ pub(crate) struct Sandbox {
 pub(crate) struct Home {
     path: PathBuf,
     lock: Option<Lock>,
+    /// Keeps the image where it is.
+    _image: Option<Arc<Lock>>,
     /// Whether the directory stays.
     left: bool,
 }
 
 impl Home {
-    fn make(host: &Host, id: SandboxId) -> Result<Self, Error> {
+    fn make(host: &Host, id: SandboxId, image: Arc<Lock>) -> Result<Self, Error> {
         let path = host.store.dir(Part::Sandboxes)?.join(id.to_string());
         std::fs::create_dir(&path).map_err(at(&path))?;
-        let mut home = Self { path, lock: None, left: false };
+        let mut home = Self { path, lock: None, _image: Some(image), left: false };
         home.lock = Some(Lock::wait(&home.path.join("lock"))?);
         Ok(home)
     }
 
     /// The directory of a sandbox that somebody else owns and removes.
     pub(crate) fn of_another(path: PathBuf) -> Self {
-        Self { path, lock: None, left: true }
+        Self { path, lock: None, _image: None, left: true }
     }
 
     /// Where it is.
@@ -98,7 +101,7 @@ impl Resting {
         trace: &Trace,
     ) -> Result<Self, Error> {
         let id = SandboxId::random();
-        let home = Home::make(host, id)?;
+        let home = Home::make(host, id, template.hold.clone())?;
         let disk = home.disk(host, template.shape.disk.as_bytes())?;
         let restore = template.restore(disk)?;
         trace.done("layer");

@@ -12,6 +12,7 @@ pub(crate) mod start;
 
 use crate::{Forward, Mount};
 use lampyr_engine::MachineSpec;
+use lampyr_image::ImageRef;
 use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ pub struct SessionRequest {
     /// What to call it.
     pub name: Option<Name>,
     /// The image whose disk it starts with.
-    pub image: Name,
+    pub image: ImageRef,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in bytes.

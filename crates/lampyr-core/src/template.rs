@@ -8,13 +8,14 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lampyr_engine::{BootImage, Machine, MachineImage, MachineSpec};
-use lampyr_image::Image;
+use lampyr_image::{Image, ImageRef};
 use lampyr_proto::{Event, Exec, Job, Request};
-use lampyr_store::{Part, at, read_json, write_json};
-use lampyr_types::{Name, Size};
+use lampyr_store::{Lock, Part, Store, at, read_json, write_json};
+use lampyr_types::Size;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
@@ -52,7 +53,10 @@ pub(crate) struct Shape {
 pub(crate) struct Template {
     /// Where it lies.
     dir: PathBuf,
-    image: PathBuf,
+    /// The image that it is made of.
+    pub(crate) image: Image,
+    /// Keeps the image where it is.
+    pub(crate) hold: Arc<Lock>,
     disk: File,
     machine: MachineImage,
     /// What it is for.
@@ -73,30 +77,30 @@ struct Manifest {
 impl Template {
     /// The template for an image and a shape, baked where there is none that
     /// holds. Two processes that want the same one bake it once.
-    pub(crate) async fn get(host: &Host, image: &Name, shape: Shape) -> Result<Self, Error> {
-        Self::of(host, Purpose::new(host, image, shape)?).await
+    pub(crate) async fn get(host: &Host, image: &ImageRef, shape: Shape) -> Result<Self, Error> {
+        Self::of(host, Purpose::new(host, image, shape).await?).await
     }
 
     /// The same for a purpose that is known already.
     pub(crate) async fn of(host: &Host, purpose: Purpose) -> Result<Self, Error> {
-        let Purpose { image, shape, words: made_for, key } = purpose;
+        let Purpose { image, hold, shape, words: made_for, key } = purpose;
         let dir = host.store.dir(Part::Templates)?.join(&key);
-        if let Some(template) = Self::open(&dir, &image, shape) {
+        if let Some(template) = Self::open(&dir, &image, &hold, shape) {
             return Ok(template);
         }
         let store = host.store.clone();
         let waiting = tokio::task::spawn_blocking(move || store.making(&key)).await;
         let _alone = waiting.map_err(|e| Error::Agent(e.to_string()))??;
-        if let Some(template) = Self::open(&dir, &image, shape) {
+        if let Some(template) = Self::open(&dir, &image, &hold, shape) {
             return Ok(template);
         }
         bake(host, &image, shape, &dir, made_for).await?;
-        let hold = || Error::Agent("a template that was just made does not hold".into());
-        Self::open(&dir, &image, shape).ok_or_else(hold)
+        let lost = || Error::Agent("a template that was just made does not hold".into());
+        Self::open(&dir, &image, &hold, shape).ok_or_else(lost)
     }
 
     /// Opens a template and checks it; `None` where it has to be baked.
-    fn open(dir: &Path, image: &Image, shape: Shape) -> Option<Self> {
+    fn open(dir: &Path, image: &Image, hold: &Arc<Lock>, shape: Shape) -> Option<Self> {
         let mut manifest: Manifest = read_json(&dir.join("manifest.json")).ok()?;
         let open = |name| File::open(dir.join(name)).ok();
         let (memory, devices, disk) = (open("memory")?, open("devices")?, open("disk.qcow2")?);
@@ -118,7 +122,14 @@ impl Template {
         }
         let devices = std::fs::read(dir.join("devices")).ok()?;
         let machine = MachineImage { memory, devices };
-        Some(Self { dir: dir.to_owned(), image: image.disk.clone(), disk, machine, shape })
+        Some(Self {
+            dir: dir.to_owned(),
+            image: image.clone(),
+            hold: hold.clone(),
+            disk,
+            machine,
+            shape,
+        })
     }
 
     /// Forgets a template that does not restore.
@@ -129,7 +140,7 @@ impl Template {
     /// What a machine is restored from, with `top` as its own disk layer.
     pub(crate) fn restore(&self, top: File) -> Result<lampyr_engine::Restore, Error> {
         let copy = |file: &File| file.try_clone().map_err(at(&self.dir));
-        let base = File::open(&self.image).map_err(at(&self.image))?;
+        let base = File::open(&self.image.disk).map_err(at(&self.image.disk))?;
         let image = MachineImage {
             memory: copy(&self.machine.memory)?,
             devices: self.machine.devices.clone(),
@@ -141,7 +152,9 @@ impl Template {
 /// What a template is for, down to the last thing that it depends on.
 #[derive(Debug)]
 pub(crate) struct Purpose {
-    image: Image,
+    pub(crate) image: Image,
+    /// Keeps the image where it is.
+    hold: Arc<Lock>,
     shape: Shape,
     words: String,
     /// What stands for all of it.
@@ -150,12 +163,27 @@ pub(crate) struct Purpose {
 
 impl Purpose {
     /// An image of this host and a shape.
-    pub(crate) fn new(host: &Host, image: &Name, shape: Shape) -> Result<Self, Error> {
-        let image = host.image(image)?;
+    pub(crate) async fn new(host: &Host, image: &ImageRef, shape: Shape) -> Result<Self, Error> {
+        let image = host.image(image).await?;
+        let hold = Arc::new(image.hold(&host.store)?);
+        // A layer that is shorter than what lies beneath it would cut that off.
+        let shape = Shape { disk: shape.disk.max(Size::bytes(image.size_bytes)), ..shape };
         let words = words(host, &image, shape);
         let key = blake3::hash(words.as_bytes()).to_hex()[..32].to_owned();
-        Ok(Self { image, shape, words, key })
+        Ok(Self { image, hold, shape, words, key })
     }
+}
+
+/// The templates of an image, which nobody can use without it.
+pub(crate) fn of_image(store: &Store, image: &Image) -> Result<Vec<PathBuf>, Error> {
+    let dir = store.dir(Part::Templates)?;
+    let entries = std::fs::read_dir(&dir).map_err(at(&dir))?;
+    let ours = format!(", image {} {}, ", image.name, image.digest);
+    let made_of = |dir: &PathBuf| {
+        let manifest = read_json::<Manifest>(&dir.join("manifest.json"));
+        manifest.is_ok_and(|manifest| manifest.made_for.contains(&ours))
+    };
+    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(made_of).collect())
 }
 
 /// Everything that a template depends on, in words.

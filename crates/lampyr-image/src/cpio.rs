@@ -8,6 +8,8 @@ pub(crate) struct Archive {
     entries: u32,
 }
 
+/// The length of a page of the guest's memory.
+const PAGE: usize = 4096;
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
@@ -28,10 +30,14 @@ impl Archive {
         self.entry(path, CHARACTER_DEVICE | 0o600, (major, minor), &[]);
     }
 
-    /// The finished archive.
+    /// The finished archive, in whole pages: QEMU loads it to the end of the
+    /// guest's memory, and what is left of its last page may be taken for the
+    /// tables of ACPI, although the archive reaches into them.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entries = 0;
         self.header("TRAILER!!!", 0, 1, (0, 0), 0);
+        let pages = self.bytes.len().next_multiple_of(PAGE);
+        self.bytes.resize(pages, 0);
         self.bytes
     }
 
@@ -82,7 +88,7 @@ mod tests {
     #[test]
     fn the_same_entries_give_the_same_bytes() {
         assert_eq!(sample(), sample());
-        assert_eq!(sample().len() % 4, 0);
+        assert_eq!(sample().len() % PAGE, 0);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use std::io;
+use std::path::PathBuf;
 
+use lampyr_oci::OciError;
 use lampyr_store::StoreError;
 
 use crate::DEFAULT_IMAGE;
@@ -10,6 +12,12 @@ pub enum ImageError {
     /// The state directory could not be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A registry, or what came from one.
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    /// Work that ran beside could not be waited for.
+    #[error("the work on an image was given up: {0}")]
+    GivenUp(tokio::task::JoinError),
     /// Programs or files that the work needs are not on this host.
     #[error("{what} needs {}, which this host does not have", .tools.join(", "))]
     MissingTools {
@@ -76,6 +84,35 @@ pub enum ImageError {
         /// The name that was asked for.
         name: String,
     },
+    /// Somebody uses an image that is to be removed.
+    #[error("image '{name}' is in use by a VM")]
+    InUse {
+        /// The image.
+        name: String,
+    },
+    /// An archive that should hold one image.
+    #[error("{} holds {count} images, not one", .file.display())]
+    NotOne {
+        /// The archive.
+        file: PathBuf,
+        /// How many it holds.
+        count: usize,
+    },
+    /// An archive that does not say what its image is called.
+    #[error("{} does not say what its images are called", .file.display())]
+    Nameless {
+        /// The archive.
+        file: PathBuf,
+    },
+    /// An image that no layers are kept of.
+    #[error("image '{name}' cannot leave this host: it was not made of layers")]
+    NoLayers {
+        /// The image.
+        name: String,
+    },
+    /// Blobs cannot be removed while images are fetched.
+    #[error("images are being fetched just now")]
+    Fetching,
     /// An image's disk is not the one that its manifest describes.
     #[error("image '{name}' is damaged: its disk is not the one that was made")]
     DamagedImage {
@@ -107,15 +144,30 @@ impl ImageError {
             Self::Failed { .. } | Self::Slow { .. } => {
                 Some("check that this host reaches its Debian mirror, then try again".to_owned())
             }
-            Self::NoImage { .. } => {
-                Some("there is one image, 'default', which the first run makes".to_owned())
-            }
+            Self::Oci(e) => e.hint(),
+            Self::NoImage { name } => Some(format!(
+                "`lampyr images pull {name}` fetches it, if a registry has it; `lampyr images \
+                 list` shows those that are here"
+            )),
             Self::DamagedImage { name } if name == DEFAULT_IMAGE => {
                 Some("`lampyr doctor --fix` makes it anew".to_owned())
             }
-            Self::DamagedImage { name } => {
-                Some(format!("remove images/{name} in the state directory and make it anew"))
+            Self::DamagedImage { name } => Some(format!(
+                "`lampyr images rm {name}` removes it; it can then be fetched or made anew"
+            )),
+            Self::InUse { .. } => {
+                Some("end it first: `lampyr session list` shows sessions".to_owned())
             }
+            Self::NotOne { .. } => {
+                Some("`lampyr images load` takes all that an archive holds".to_owned())
+            }
+            Self::Nameless { .. } => {
+                Some("`lampyr images import FILE NAME` gives an image a name".to_owned())
+            }
+            Self::NoLayers { .. } => Some(
+                "images that were pulled, imported or created can be pushed and saved".to_owned(),
+            ),
+            Self::Fetching => Some("try again when that is over".to_owned()),
             Self::Store(e) if e.is_full() => {
                 Some("free some disk space, then try again".to_owned())
             }

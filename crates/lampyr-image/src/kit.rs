@@ -17,7 +17,7 @@ use crate::kernel::Kernel;
 use crate::modules::Module;
 use crate::{Arch, ImageError, vmlinux};
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const PACKED: &str = "vmlinuz";
 const UNPACKED: &str = "vmlinux";
 const INITRAMFS: &str = "initramfs";

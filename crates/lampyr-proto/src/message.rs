@@ -185,6 +185,9 @@ pub enum Job {
     /// input goes there, what comes from there to standard output.
     #[n(4)]
     Dial(#[n(0)] u16),
+    /// Packs the root file system to standard output, as a layer of an image.
+    #[n(5)]
+    Export,
 }
 
 /// What the host says to a running process.

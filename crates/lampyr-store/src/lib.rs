@@ -7,6 +7,7 @@
 //!   accel.json             which accelerator really works on this host
 //!   kits/<digest>/         guest kernel and initramfs
 //!   images/<name>/         root disks
+//!   blobs/                 what registries hold, by digest
 //!   templates-v1/<key>/    booted machines to restore from
 //!   sandboxes/<id>/        one running sandbox each
 //!   names/                 links from the names of sessions to their sandboxes
@@ -96,6 +97,18 @@ impl Store {
     pub fn making(&self, name: &str) -> Result<Lock, StoreError> {
         Lock::wait(&self.dir(Part::Locks)?.join(name))
     }
+
+    /// Makes sure that nobody else makes or shares the thing called `name`; at
+    /// once, or not at all.
+    pub fn alone(&self, name: &str) -> Result<Option<Lock>, StoreError> {
+        Lock::try_take(&self.dir(Part::Locks)?.join(name))
+    }
+
+    /// Waits until nobody makes the thing called `name`, which then stays as
+    /// it is while the lock is shared.
+    pub fn sharing(&self, name: &str) -> Result<Lock, StoreError> {
+        Lock::share(&self.dir(Part::Locks)?.join(name))
+    }
 }
 
 /// The directories of the store.
@@ -104,6 +117,7 @@ impl Store {
 pub enum Part {
     Kits,
     Images,
+    Blobs,
     Templates,
     Sandboxes,
     Names,
@@ -123,6 +137,7 @@ impl Part {
         match self {
             Self::Kits => "kits",
             Self::Images => "images",
+            Self::Blobs => "blobs",
             Self::Templates => "templates-v1",
             Self::Sandboxes => "sandboxes",
             Self::Names => "names",

@@ -1,5 +1,6 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
+mod images;
 mod pool;
 mod session;
 mod volume;
@@ -8,6 +9,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::env_vars;
 
+pub(crate) use images::{
+    CreateArgs, ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs,
+    PushArgs, SaveArgs,
+};
 pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
@@ -35,6 +40,9 @@ pub(crate) enum Command {
     Cp(CpArgs),
     /// Show what sessions are doing
     Ps(ListArgs),
+    /// Fetch, list and remove images
+    #[command(subcommand)]
+    Images(ImagesCommand),
     /// Own a session that `session start` has asked for.
     #[command(hide = true)]
     SessionOwner,
@@ -63,7 +71,7 @@ pub(crate) enum Command {
 /// The arguments of `run`.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunArgs {
-    /// The command, which /bin/sh runs
+    /// The command, which /bin/sh runs; the image's own where there is none
     pub(crate) command: Option<String>,
     /// A program and its arguments, run without a shell
     #[arg(last = true, value_name = "PROGRAM")]
@@ -97,8 +105,8 @@ pub(crate) struct RunArgs {
 /// What a VM is made of.
 #[derive(Debug, Default, Args)]
 pub(crate) struct MachineArgs {
-    /// The image to start from [default: default]
-    #[arg(long, value_name = "NAME")]
+    /// The image to start from: a name, or a registry's [default: default]
+    #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
     /// Let a port of 127.0.0.1 here lead to a port of the VM
     #[arg(long, value_name = "HOST:GUEST")]

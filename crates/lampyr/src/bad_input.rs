@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use lampyr_image::BadImageRef;
 use lampyr_types::{BadName, BadQuantity, Size, Span};
 
 use crate::env_vars::Variable;
@@ -158,6 +159,9 @@ pub(crate) enum BadInput {
         /// The keys it can have.
         known: String,
     },
+    /// Nothing that an image could be called.
+    #[error(transparent)]
+    Image(BadValue),
     /// Neither `LAMPYR_HOME` nor `HOME`.
     #[error("there is no home directory to keep Lampyr's files in")]
     NoHome,
@@ -188,6 +192,12 @@ pub(crate) enum BadValue {
     /// Not a name.
     #[error(transparent)]
     Name(#[from] BadName),
+    /// Not what an image is called.
+    #[error("{0}")]
+    Image(String),
+    /// Not a registry and its mirror.
+    #[error("invalid mirror '{0}': it is not REGISTRY=MIRROR, two names of hosts")]
+    Mirror(String),
     /// Not a whole number.
     #[error("invalid number '{0}'")]
     Number(String),
@@ -237,6 +247,15 @@ pub(crate) enum BadValue {
         /// What would do.
         least: String,
     },
+}
+
+impl From<BadImageRef> for BadValue {
+    fn from(e: BadImageRef) -> Self {
+        match e {
+            BadImageRef::Name(e) => Self::Name(e),
+            BadImageRef::Reference(e) => Self::Image(e.to_string()),
+        }
+    }
 }
 
 impl BadValue {
@@ -316,6 +335,7 @@ impl BadInput {
             Self::OnePoolOrAll => "`lampyr pool list` shows all pools",
             Self::CopySides => "for example: lampyr cp ./src builder:/src",
             Self::Session(_) | Self::NameIsId(_) => "`lampyr session list` shows all sessions",
+            Self::Image(_) => "for example: default, python:3.12 or localhost:5000/tools:1",
             Self::HomeNowhere { .. } => "set it to an absolute path, or go to another directory",
             Self::HomeNoDirectory { .. } | Self::NoHome => {
                 "set LAMPYR_HOME to a directory of your own"

@@ -6,6 +6,7 @@ mod completions;
 mod cp;
 mod doctor;
 mod exec;
+mod images;
 mod pool;
 mod ps;
 mod run;
@@ -47,6 +48,7 @@ pub(crate) fn dispatch(
         Command::Cp(args) => cp::cp(&args, &layers()?, printer),
         Command::Ps(args) => ps::ps(&args, &layers()?, printer),
         Command::Volume(command) => volume::volume(&command, &layers()?, printer),
+        Command::Images(command) => images::images(&command, &layers()?, printer),
         Command::SessionOwner => session::own(&layers()?),
         Command::Pool(command) => pool::pool(&command, &layers()?, printer),
         Command::PoolKeeper => pool::keep(&layers()?),
@@ -98,6 +100,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     // A thread that waits for our standard input must not keep us.
     runtime.shutdown_background();
     Ok(result)
+}
+
+fn no_signals(source: std::io::Error) -> Failure {
+    Failure::System { what: "listen for signals", source }
 }
 
 /// Lets this process have as many files open as it may: each port, each client

@@ -155,11 +155,56 @@ variable!(
     "1",
     "1 draws the stages of the launch on standard error"
 );
+variable!(
+    MAX_IMAGE,
+    "LAMPYR_MAX_IMAGE",
+    None,
+    Some("max_image"),
+    "64GB",
+    "64GB",
+    "how much an image may unpack to"
+);
+variable!(
+    REGISTRY_CA,
+    "LAMPYR_REGISTRY_CA",
+    None,
+    Some("registry_ca"),
+    "",
+    "/etc/ssl/registry.pem",
+    "a file of certificates to trust registries by, besides the system's"
+);
+variable!(
+    REGISTRY_MIRRORS,
+    "LAMPYR_REGISTRY_MIRRORS",
+    None,
+    Some("registry_mirrors"),
+    "",
+    "docker.io=mirror.example.com",
+    "registries to ask before others: REGISTRY=MIRROR, with commas between"
+);
+variable!(
+    DOCKER_CONFIG,
+    "DOCKER_CONFIG",
+    None,
+    None,
+    "",
+    "/home/me/.docker",
+    "the directory of Docker's config.json, which has credentials; ~/.docker by default"
+);
+variable!(
+    RUNTIME_DIR,
+    "XDG_RUNTIME_DIR",
+    None,
+    None,
+    "",
+    "/run/user/1000",
+    "where Podman and skopeo keep credentials, in containers/auth.json"
+);
 variable!(TERM, "TERM", None, None, "", "xterm", "what a terminal of exec --pty is");
 variable!(NO_COLOR, "NO_COLOR", None, None, "", "1", "set: no colours");
 
 /// The whole table.
-pub(crate) const ALL: [&Variable; 17] = [
+pub(crate) const ALL: [&Variable; 22] = [
     &HOME,
     &USER_HOME,
     &MEMORY,
@@ -175,6 +220,11 @@ pub(crate) const ALL: [&Variable; 17] = [
     &ACCEL,
     &QEMU,
     &BOOT_TRACE,
+    &MAX_IMAGE,
+    &REGISTRY_CA,
+    &REGISTRY_MIRRORS,
+    &DOCKER_CONFIG,
+    &RUNTIME_DIR,
     &TERM,
     &NO_COLOR,
 ];
@@ -183,7 +233,7 @@ pub(crate) const ALL: [&Variable; 17] = [
 pub(crate) fn help() -> String {
     let mut text = "Environment:".to_owned();
     for variable in ALL {
-        let _ = write!(text, "\n  {:<18} {}", variable.name, variable.about);
+        let _ = write!(text, "\n  {:<24} {}", variable.name, variable.about);
         if !variable.default.is_empty() {
             let _ = write!(text, " [default: {}]", variable.default);
         }

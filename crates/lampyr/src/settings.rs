@@ -2,9 +2,11 @@
 //! beats the default.
 
 mod config;
+mod image;
 mod machine;
 mod mounts;
 mod pool;
+mod registry;
 mod run;
 mod session;
 mod transfer;
@@ -24,6 +26,7 @@ use crate::wiring::HostChoice;
 use crate::world::World;
 
 use config::Config;
+pub(crate) use image::{CreateSettings, image, reference};
 use machine::Machine;
 pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
@@ -211,6 +214,7 @@ impl<'a> Layers<'a> {
             home: self.home.clone(),
             accel: only.map_or(AccelChoice::Auto, AccelChoice::Only),
             qemu: self.find(None, &env_vars::QEMU)?.map(|picked| picked.value.into()),
+            registries: self.registries()?,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use lampyr_core::{AccelChoice, Engines, HostSettings, RunError};
 use lampyr_engine::{Accel, Engine, EngineError};
 use lampyr_engine_qemu::{Program, Qemu, Version};
-use lampyr_image::{Arch, ImageError, QemuBuild};
+use lampyr_image::{Arch, ImageError, QemuBuild, Registries};
 use lampyr_store::Store;
 use lampyr_types::{ErrorKind, Progress};
 
@@ -32,6 +32,8 @@ pub(crate) struct HostChoice {
     pub(crate) accel: AccelChoice,
     /// A QEMU program instead of the one that would be found.
     pub(crate) qemu: Option<PathBuf>,
+    /// How registries are spoken to.
+    pub(crate) registries: Registries,
 }
 
 /// Puts the parts of a host together.
@@ -40,9 +42,9 @@ pub(crate) fn host(
     progress: Arc<dyn Progress>,
 ) -> Result<HostSettings, RunError> {
     let agent = agent::bytes().ok_or_else(no_agent)?;
-    let HostChoice { home, accel, qemu } = choice;
+    let HostChoice { home, accel, qemu, registries } = choice;
     let engines = Arc::new(Qemus { home: home.clone(), asked: qemu, found: OnceLock::new() });
-    Ok(HostSettings { home, accel, engines, agent, progress })
+    Ok(HostSettings { home, accel, engines, agent, registries, progress })
 }
 
 fn no_agent() -> RunError {

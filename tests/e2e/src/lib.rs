@@ -63,6 +63,17 @@ impl TestContext {
         own
     }
 
+    /// A home of one's own in which nothing was ever run, with the default image
+    /// and others that come and go.
+    pub fn with_images() -> Self {
+        let own = Self::fresh();
+        let images = own.home.join("images");
+        fs::remove_file(&images).unwrap();
+        fs::create_dir(&images).unwrap();
+        link_tree(&warmed().home.join("images/default"), &images.join("default"));
+        own
+    }
+
     fn empty() -> Self {
         let dir = tempfile::Builder::new().prefix("lampyr-e2e-").tempdir().unwrap();
         let home = dir.path().join("home");

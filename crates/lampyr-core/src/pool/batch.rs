@@ -6,11 +6,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
 
+use lampyr_image::Image;
 use tokio::task::{JoinError, JoinSet};
 
 use super::warm::warm;
 use crate::mount::Mounts;
-use crate::run::{not_started, prepare, work};
+use crate::run::{Wished, not_started, prepare, wished, work};
 use crate::sandbox::Resting;
 use crate::template::Purpose;
 use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace};
@@ -62,18 +63,19 @@ pub async fn run_batch<O: Output + 'static>(
 }
 
 /// A machine, and how long it took.
-type Made = (Instant, Result<Resting, Error>);
+type Made = (Instant, Result<(Resting, Image), Error>);
 
 async fn machine(host: Arc<Host>, request: RunRequest) -> Made {
     let start = Instant::now();
     let made = async {
-        let purpose = Purpose::new(&host, &request.image, request.shape())?;
-        warm(&host, &request.image, purpose).await
+        let purpose = Purpose::new(&host, &request.image, request.shape()).await?;
+        let image = purpose.image.clone();
+        Ok((warm(&host, &request.image, purpose).await?, image))
     };
     (start, made.await)
 }
 
-fn joined(made: Result<Made, JoinError>) -> Result<Resting, RunError> {
+fn joined(made: Result<Made, JoinError>) -> Result<(Resting, Image), RunError> {
     let broken = |e: JoinError| RunError::from(Error::Agent(e.to_string()));
     let (start, made) = made.map_err(broken)?;
     made.map_err(|e| not_started(e, start))
@@ -82,12 +84,12 @@ fn joined(made: Result<Made, JoinError>) -> Result<Resting, RunError> {
 async fn one<O: Output>(
     host: Arc<Host>,
     run: u32,
-    made: Result<Resting, RunError>,
+    made: Result<(Resting, Image), RunError>,
     request: RunRequest,
     mut output: O,
 ) -> Ended<O> {
     let result = match made {
-        Ok(resting) => perform(&host, resting, &request, &mut output).await,
+        Ok((resting, image)) => perform(&host, resting, &image, &request, &mut output).await,
         Err(e) => Err(e),
     };
     (run, output, result)
@@ -96,17 +98,22 @@ async fn one<O: Output>(
 async fn perform(
     host: &Host,
     resting: Resting,
+    image: &Image,
     request: &RunRequest,
     output: &mut dyn Output,
 ) -> Result<Outcome, RunError> {
     let start = Instant::now();
     let trace = Trace::new();
     let ready = async {
+        let Wished { exec, stop_signal } = wished(request, image)?;
         let mounts = Mounts::open(&host.store, &request.mounts)?;
-        prepare(resting.rouse().await?, request, mounts, &trace).await
+        let sandbox = resting.rouse().await?;
+        let (sandbox, asked) = prepare(sandbox, request, exec, mounts, &trace).await?;
+        Ok((sandbox, asked, stop_signal))
     };
-    let (mut sandbox, asked) = ready.await.map_err(|e| not_started(e, start))?;
-    let outcome = Box::pin(work(&mut sandbox, asked, request, output, &trace)).await;
+    let ready: Result<_, Error> = ready.await;
+    let (mut sandbox, asked, stop_signal) = ready.map_err(|e| not_started(e, start))?;
+    let outcome = Box::pin(work(&mut sandbox, asked, stop_signal, request, output, &trace)).await;
     sandbox.end().await;
     outcome
 }

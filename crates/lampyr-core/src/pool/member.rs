@@ -84,7 +84,7 @@ pub async fn own_member(
 
 async fn start(host: &Host, request: &PoolMemberRequest) -> Result<Member, Error> {
     let image = &request.machine.image;
-    let purpose = Purpose::new(host, image, request.machine.shape())?;
+    let purpose = Purpose::new(host, image, request.machine.shape()).await?;
     let key = purpose.key.clone();
     let resting = warm::warm(host, image, purpose).await?;
     let dir = resting.home.path();

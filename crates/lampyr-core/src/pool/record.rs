@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use lampyr_image::ImageRef;
 use lampyr_store::{Lock, Part, Store, at, read_json, write_json};
-use lampyr_types::{Name, SandboxId};
+use lampyr_types::SandboxId;
 use serde::{Deserialize, Serialize};
 
 use super::PoolRequest;
@@ -26,7 +27,7 @@ pub struct PoolRecord {
     /// The process that keeps it.
     pub pid: u32,
     /// The image of its members.
-    pub image: Name,
+    pub image: ImageRef,
     /// Virtual processors of each.
     pub cpus: u32,
     /// Memory of each in bytes.

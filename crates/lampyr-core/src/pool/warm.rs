@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use lampyr_engine::EngineError;
+use lampyr_image::ImageRef;
 use lampyr_proto::{Exec, Job};
-use lampyr_types::Name;
 use tokio::net::UnixStream;
 
 use crate::exec::{Source, exec};
@@ -22,7 +22,11 @@ const COMMAND: &str = "uname >/dev/null; :";
 const WARM_WAIT: Duration = Duration::from_mins(1);
 
 /// Restores a machine, lets it run a throw-away command and puts it to rest.
-pub(super) async fn warm(host: &Host, image: &Name, purpose: Purpose) -> Result<Resting, Error> {
+pub(super) async fn warm(
+    host: &Host,
+    image: &ImageRef,
+    purpose: Purpose,
+) -> Result<Resting, Error> {
     let template = Template::of(host, purpose).await?;
     let resting = restore(host, image, template, &Trace::new()).await?;
     let slow = |_| EngineError::Slow { what: "get warm", seconds: WARM_WAIT.as_secs() };

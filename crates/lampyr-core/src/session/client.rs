@@ -99,7 +99,8 @@ impl SessionClient {
         let asked = Asked::ask(&self.channel, process(request)).await;
         let asked = asked.map_err(|e| self.failed(e, begun))?;
         let source = if request.stdin { Source::Ours } else { Source::Empty };
-        let terms = Terms { timeout: request.timeout, controls: Some(controls) };
+        let terms =
+            Terms { timeout: request.timeout, controls: Some(controls), ..Terms::default() };
         let exited = asked.finish(source, output, terms).await;
         exited.map(|exited| outcome(&exited, begun.elapsed())).map_err(|e| self.failed(e, begun))
     }
@@ -125,7 +126,7 @@ impl SessionClient {
         let begun = Instant::now();
         let asked = Asked::of(&self.channel, &Request::Attach(job.to_owned())).await;
         let asked = asked.map_err(|e| self.failed(e, begun))?;
-        let terms = Terms { timeout: None, controls: Some(controls) };
+        let terms = Terms { controls: Some(controls), ..Terms::default() };
         let exited = asked.finish(Source::Empty, output, terms).await;
         let took = |exited: &Exited| exited.host_us.map_or(begun.elapsed(), Duration::from_micros);
         exited.map(|e| outcome(&e, took(&e))).map_err(|e| self.failed(e, begun))

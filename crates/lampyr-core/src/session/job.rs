@@ -130,11 +130,13 @@ async fn command(
     sink: Spool,
     controls: mpsc::Receiver<Control>,
 ) -> Result<Exited, Error> {
-    let asked = Asked::ask(session.channel(), session.with_env(job.start.exec.clone())).await?;
+    let asked = Asked::ask(session.channel(), session.fill_in(job.start.exec.clone())).await?;
     let timeout = job.start.timeout_ms.map(Span::millis);
     let mut output = Recorder { sink, job: job.clone() };
     let stopping = session.stopping(controls);
-    asked.finish(Source::Empty, &mut output, Terms { timeout, controls: Some(stopping) }).await
+    let stop_signal = session.stop_signal();
+    let terms = Terms { timeout, stop_signal, controls: Some(stopping) };
+    asked.finish(Source::Empty, &mut output, terms).await
 }
 
 /// Tells a client all that a job says, from its beginning.

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use lampyr_oci::Config;
 use lampyr_proto::{Control, Event, Exec, Failure, Request, Status};
 use lampyr_types::{ErrorKind, SandboxId};
 use tokio::net::{UnixListener, UnixStream};
@@ -14,7 +15,7 @@ use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, SessionRequest, Trace, memory};
+use crate::{Error, Host, SessionRequest, Trace, memory, wish};
 
 use super::clock::{self, WallClock};
 use super::job::{self, Jobs};
@@ -29,6 +30,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     channel: Channel,
     env: Vec<(String, String)>,
+    /// What its image wants.
+    config: Config,
     born: Instant,
     machine: Option<u32>,
     life: Mutex<Life>,
@@ -106,7 +109,8 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let (name, image) = (request.name.clone(), request.image.clone());
     let record = SessionRecord::new(sandbox.id(), name, image, spec);
     record.publish(&host.store, &dir)?;
-    let session = Arc::new(Session::new(&sandbox, request, Jobs::new(jobs)));
+    let session =
+        Arc::new(Session::new(&sandbox, request, template.image.config.clone(), Jobs::new(jobs)));
     Ok(Started { sandbox, listener, forwards, session, record })
 }
 
@@ -133,11 +137,12 @@ async fn serve(
 }
 
 impl Session {
-    fn new(sandbox: &Sandbox, request: &SessionRequest, jobs: Jobs) -> Self {
+    fn new(sandbox: &Sandbox, request: &SessionRequest, config: Config, jobs: Jobs) -> Self {
         let born = Instant::now();
         Self {
             channel: sandbox.channel(),
             env: request.env.clone(),
+            config,
             born,
             machine: sandbox.pid(),
             life: Mutex::new(Life::new(born, request.ttl_ms.map(Duration::from_millis))),
@@ -153,12 +158,18 @@ impl Session {
         &self.channel
     }
 
-    /// A process in this session has its environment, too.
-    pub(super) fn with_env(&self, mut exec: Exec) -> Exec {
+    /// A process in this session has its environment, too, and what its image
+    /// wants.
+    pub(super) fn fill_in(&self, mut exec: Exec) -> Exec {
         let own = |key: &String| exec.env.iter().any(|(k, _)| k == key);
         let inherited: Vec<_> = self.env.iter().filter(|(key, _)| !own(key)).cloned().collect();
         exec.env.extend(inherited);
-        exec
+        wish::fill_in(exec, &self.config)
+    }
+
+    /// What asks something in it to end.
+    pub(super) fn stop_signal(&self) -> i32 {
+        wish::stop_signal(&self.config)
     }
 
     /// Tells when what runs is to end.
@@ -166,15 +177,16 @@ impl Session {
         self.ending.subscribe()
     }
 
-    /// What somebody says to a job, and SIGTERM when the session is to end.
+    /// What somebody says to a job, and the image's stop signal when the session is to end.
     pub(super) fn stopping(&self, mut from: mpsc::Receiver<Control>) -> mpsc::Receiver<Control> {
         let (to, controls) = mpsc::channel(16);
         let mut ending = self.ending();
+        let stop = self.stop_signal();
         tokio::spawn(async move {
             loop {
                 let control = tokio::select! {
                     Some(control) = from.recv() => control,
-                    () = comes(&mut ending) => Control::Signal(libc::SIGTERM),
+                    () = comes(&mut ending) => Control::Signal(stop),
                     () = to.closed() => return,
                 };
                 let last = *ending.borrow();
@@ -303,7 +315,7 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
     let _busy = session.busy();
     session.clock.keep(&session.channel).await;
     let event = match request {
-        Request::Exec(exec) => return relay::exec(session, served, session.with_env(*exec)).await,
+        Request::Exec(exec) => return relay::exec(session, served, session.fill_in(*exec)).await,
         Request::Attach(name) => match session.jobs.get(&name) {
             Some(job) => return job::attach(&job, served).await,
             None => Event::Failure(no_job(&name)),

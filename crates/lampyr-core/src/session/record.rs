@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use lampyr_image::ImageRef;
 use lampyr_store::{Lock, Part, Store, StoreError, at, read_json, write_json};
 use lampyr_types::{Name, SandboxId};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,7 @@ pub struct SessionRecord {
     /// The process that owns it.
     pub pid: u32,
     /// The image that it was started from.
-    pub image: Name,
+    pub image: ImageRef,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in bytes.
@@ -68,7 +69,12 @@ pub(crate) enum Found {
 
 impl SessionRecord {
     /// The record of a session that this process owns from now on.
-    pub(crate) fn new(sid: SandboxId, name: Option<Name>, image: Name, spec: (u32, u64)) -> Self {
+    pub(crate) fn new(
+        sid: SandboxId,
+        name: Option<Name>,
+        image: ImageRef,
+        spec: (u32, u64),
+    ) -> Self {
         let (cpus, memory) = spec;
         let (pid, created) = (std::process::id(), jiff::Timestamp::now());
         Self { format: FORMAT, sid, name, pid, image, cpus, memory, created }

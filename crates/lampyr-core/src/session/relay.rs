@@ -65,7 +65,7 @@ async fn messages(mut from: mpsc::Receiver<Control>, session: &Session, to: &Inp
                 None => std::future::pending().await,
             },
             () = comes(&mut ending) => {
-                let _ = to.control(&Control::Signal(libc::SIGTERM)).await;
+                let _ = to.control(&Control::Signal(session.stop_signal())).await;
                 std::future::pending::<()>().await;
             }
         }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use lampyr_core::{AccelChoice, Check, Engines, Error, Host, HostSettings, Severity, doctor};
 use lampyr_engine::{Accel, Engine, EngineError};
-use lampyr_image::Image;
+use lampyr_image::{Image, NewImage};
 use lampyr_store::Store;
 use lampyr_types::NoProgress;
 
-use crate::world::{World, in_time};
+use crate::world::{World, in_time, no_registries};
 
 async fn checks(world: &World) -> Vec<Check> {
     in_time(doctor(&world.settings(), false)).await.checks
@@ -27,7 +27,8 @@ async fn an_image_is_missing_whole_or_damaged() {
     let staging = Store::open(&world.home()).unwrap().stage().unwrap();
     std::fs::write(staging.path().join("disk.ext4"), "disk").unwrap();
     let store = Store::open(&world.home()).unwrap();
-    let made = Image::publish(&store, staging, &"default".parse().unwrap(), None, &[]).unwrap();
+    let made =
+        Image::publish(&store, staging, &"default".parse().unwrap(), NewImage::default()).unwrap();
     assert_eq!(check(&world, "image").await.severity, Severity::Info);
 
     std::fs::write(made.disk, "other disk").unwrap();
@@ -83,6 +84,7 @@ async fn without_an_engine_nothing_is_made_or_fetched() {
         accel: AccelChoice::Auto,
         engines: Arc::new(NoEngine),
         agent: b"agent",
+        registries: no_registries(),
         progress: Arc::new(NoProgress),
     };
     let error = in_time(Host::open(&settings)).await.err().unwrap();

@@ -12,7 +12,8 @@ use lampyr_core::{
 };
 use lampyr_engine::fake::FakeEngine;
 use lampyr_engine::{Accel, Engine, EngineError};
-use lampyr_image::{Arch, FileFacts, Image, KitManifest};
+use lampyr_image::{Arch, FileFacts, Image, KitManifest, NewImage, Registries};
+use lampyr_oci::Settings;
 use lampyr_store::{Part, Store, write_json};
 use lampyr_types::{NoProgress, Size, Span};
 use tempfile::TempDir;
@@ -67,7 +68,7 @@ impl World {
         make_kit(&store);
         let staging = store.stage().unwrap();
         std::fs::write(staging.path().join("disk.ext4"), "disk").unwrap();
-        Image::publish(&store, staging, &"tiny".parse().unwrap(), None, &[]).unwrap();
+        Image::publish(&store, staging, &"tiny".parse().unwrap(), NewImage::default()).unwrap();
         let engine = Arc::new(FakeEngine::new(agent()));
         let settings = settings(tmp.path().join("home"), &engine);
         let host = Arc::new(Host::open(&settings).await.unwrap());
@@ -125,6 +126,7 @@ fn settings(home: PathBuf, engine: &Arc<FakeEngine>) -> HostSettings {
         accel: AccelChoice::Only(Accel::Tcg),
         engines: Arc::new(OnlyFake(engine.clone())),
         agent: KIT_AGENT,
+        registries: no_registries(),
         progress: Arc::new(NoProgress),
     }
 }
@@ -193,7 +195,7 @@ fn request(command: Command) -> RunRequest {
         cpus: 1,
         memory: Size::mib(2),
         disk_size: Size::mib(1),
-        command,
+        command: Some(command),
         env: Vec::new(),
         workdir: None,
         timeout: Span::millis(30_000),
@@ -216,7 +218,7 @@ fn make_kit(store: &Store) {
         (file.into(), FileFacts { size: file.len() as u64, blake3: digest(file.as_bytes()) })
     });
     let manifest = KitManifest {
-        format: 2,
+        format: 3,
         arch: Arch::HOST,
         kernel_package: "none".into(),
         kernel_version: "0".into(),
@@ -227,7 +229,12 @@ fn make_kit(store: &Store) {
     };
     write_json(&dir.join("manifest.json"), &manifest).unwrap();
     let pointer = serde_json::json!({
-        "format": 2, "kit": name, "kernel_version": "0", "agent": digest(KIT_AGENT),
+        "format": 3, "kit": name, "kernel_version": "0", "agent": digest(KIT_AGENT),
     });
     write_json(&kits.join(format!("current-{}.json", Arch::HOST)), &pointer).unwrap();
+}
+
+/// Nobody is asked for images.
+pub(crate) fn no_registries() -> Registries {
+    Registries { settings: Settings::default(), most: Size::mib(64) }
 }

@@ -20,9 +20,19 @@ pub(super) fn clean(
 ) -> Result<u8, Failure> {
     let format = layers.format(false)?;
     let cleaned = core::clean(layers.home(), args.dry_run)?;
+    tell(&cleaned, args.dry_run, format, printer)
+}
+
+/// Says what was removed, or would be.
+pub(super) fn tell(
+    cleaned: &Cleaned,
+    dry_run: bool,
+    format: Format,
+    printer: &Printer,
+) -> Result<u8, Failure> {
     match format {
-        Format::Json => printer.json(&data(&cleaned, args.dry_run))?,
-        Format::Text => printer.data(text(&cleaned, args.dry_run).as_bytes())?,
+        Format::Json => printer.json(&data(cleaned, dry_run))?,
+        Format::Text => printer.data(text(cleaned, dry_run).as_bytes())?,
     }
     Ok(0)
 }

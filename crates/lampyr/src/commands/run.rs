@@ -1,6 +1,5 @@
 //! `lampyr run`.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +29,7 @@ async fn perform(
     progress: Arc<dyn Progress>,
     printer: &Printer,
 ) -> Result<u8, Failure> {
-    let mut interrupt = Interrupt::listen().map_err(no_signals)?;
+    let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
     let mut report = report::new(&settings.report, printer);
     let trace = Trace::new();
     let RunSettings { request, host, boot_trace, .. } = settings;
@@ -56,8 +55,4 @@ async fn launch(
     let opened = core::Host::open(&wiring::host(host, progress)?).await;
     let host = opened.map_err(|e| RunError { duration: start.elapsed(), ..e.into() })?;
     core::run(&host, request, output, trace).await
-}
-
-pub(super) fn no_signals(source: io::Error) -> Failure {
-    Failure::System { what: "listen for signals", source }
 }

@@ -43,7 +43,7 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
     let progress = progress(layers.world(), printer);
     let owner = owner(layers.home(), "session-owner")?;
     let started = super::block_on(async {
-        let mut interrupt = Interrupt::listen().map_err(no_signals)?;
+        let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
         let starting = async {
             let host = core::Host::open(&wiring::host(host, progress)?).await?;
             core::start_session(&host, &request, owner).await.map_err(Failure::from)
@@ -201,7 +201,7 @@ fn row((session, state): &(SessionRecord, SessionState)) -> Value {
         "sid": session.sid.to_string(),
         "name": session.name.as_ref().map(ToString::to_string),
         "pid": session.pid,
-        "image": session.image.as_str(),
+        "image": session.image.to_string(),
         "cpus": session.cpus,
         "memory": session.memory,
         "created": session.created.to_string(),
@@ -217,12 +217,9 @@ fn table(sessions: &[(SessionRecord, SessionState)]) -> String {
     for (session, state) in sessions {
         let (name, memory) =
             (session.name.as_ref().map_or("", |n| n.as_str()), human(session.memory));
-        let (sid, image, state) = (session.sid.to_string(), session.image.as_str(), state.word());
+        let (sid, image, state) =
+            (session.sid.to_string(), session.image.to_string(), state.word());
         let _ = writeln!(text, "{sid:36}  {image:16}  {state:8}  {memory:>8}  {name}");
     }
     text
-}
-
-fn no_signals(source: io::Error) -> Failure {
-    Failure::System { what: "listen for signals", source }
 }

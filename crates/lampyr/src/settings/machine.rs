@@ -1,6 +1,7 @@
 //! What a VM is made of, checked against what the host has.
 
-use lampyr_types::{Name, Size};
+use lampyr_image::ImageRef;
+use lampyr_types::Size;
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
@@ -21,7 +22,7 @@ const MOST_DISK: Size = Size::mib(16 << 20);
 
 /// A VM to be.
 pub(super) struct Machine {
-    pub(super) image: Name,
+    pub(super) image: ImageRef,
     pub(super) cpus: u32,
     pub(super) memory: Size,
     pub(super) disk_size: Size,
@@ -33,7 +34,7 @@ impl Machine {
     /// Resolves and checks everything; touches nothing.
     pub(super) fn resolve(args: &MachineArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
         Ok(Self {
-            image: layers.pick(args.image.as_deref(), &env_vars::IMAGE, parse::<Name>)?.value,
+            image: layers.pick(args.image.as_deref(), &env_vars::IMAGE, parse::<ImageRef>)?.value,
             cpus: cpus(args, layers)?,
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,

@@ -1,5 +1,6 @@
 //! From the arguments of `run` to a request that can be carried out.
 
+use lampyr_image::{DEFAULT_IMAGE, ImageRef};
 use lampyr_types::Span;
 
 use crate::args::RunArgs;
@@ -43,7 +44,7 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
     }
     let machine = Machine::resolve(&args.machine, layers)?;
     Ok(RunRequest {
-        command: command(args.command.as_deref(), &args.argv)?,
+        command: own_command(args, &machine.image)?,
         image: machine.image,
         cpus: machine.cpus,
         memory: machine.memory,
@@ -57,6 +58,15 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
         copy_out: args.download.iter().map(|given| copy_out(given)).collect::<Result<_, _>>()?,
         stdin: !layers.world().stdin_is_terminal,
     })
+}
+
+/// The command; an image may have one of its own, but the default one has none.
+fn own_command(args: &RunArgs, image: &ImageRef) -> Result<Option<Command>, BadInput> {
+    let none = args.command.is_none() && args.argv.is_empty();
+    if none && image.to_string() != DEFAULT_IMAGE {
+        return Ok(None);
+    }
+    command(args.command.as_deref(), &args.argv).map(Some)
 }
 
 /// The command, of which there must be exactly one.

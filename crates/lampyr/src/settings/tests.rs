@@ -47,11 +47,11 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 fn the_defaults_are_those_of_the_contract() {
     let settings = resolve(&plain(), &[], "").ok().unwrap();
     let request = settings.request;
-    assert_eq!((request.cpus, request.image.as_str()), (2, "default"));
+    assert_eq!((request.cpus, request.image.to_string().as_str()), (2, "default"));
     assert_eq!((request.timeout.as_millis(), request.disk_size.as_mib()), (60_000, 8192));
     assert_eq!((settings.report.max_output, settings.boot_trace), (64 << 20, false));
     assert!(matches!(settings.host.accel, AccelChoice::Auto) && settings.host.qemu.is_none());
-    assert!(matches!(request.command, Command::Shell(text) if text == "true"));
+    assert!(matches!(request.command, Some(Command::Shell(text)) if text == "true"));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_format_of_a_run_follows_terminal_and_variables() {
 #[test]
 fn every_bad_argument_is_refused_in_words() {
     type Change = fn(&mut RunArgs);
-    let rows: [(Change, &str); 26] = [
+    let rows: [(Change, &str); 27] = [
         (|a| a.machine.memory = Some("1XB".into()), "--memory: invalid size '1XB'"),
         (
             |a| a.machine.memory = Some("127MB".into()),
@@ -139,7 +139,8 @@ fn every_bad_argument_is_refused_in_words() {
         (|a| a.machine.disk_size = Some("big".into()), "--disk-size: invalid size 'big'"),
         (|a| a.machine.disk_size = Some("512MB".into()), "--disk-size: 512MB is too small"),
         (|a| a.max_output = Some("-1".into()), "--max-output: invalid size '-1'"),
-        (|a| a.machine.image = Some("../x".into()), "--image: invalid name '../x'"),
+        (|a| a.machine.image = Some("../x".into()), "--image: invalid image reference '../x'"),
+        (|a| a.machine.image = Some("X".into()), "--image: invalid name 'X'"),
         (|a| a.command = None, "there is no command to run"),
         (|a| a.command = Some(" \t".into()), "the command is empty"),
         (|a| (a.command, a.argv) = (None, vec![String::new()]), "the command is empty"),

@@ -1,0 +1,129 @@
+//! `images create`: a machine whose disk, after some commands, is an image.
+
+use lampyr_engine::MachineSpec;
+use lampyr_image::{Image, ImageRef};
+use lampyr_oci::Blobs;
+use lampyr_oci::bundle::LayerWriter;
+use lampyr_proto::{Exec, Job};
+use lampyr_types::{Size, Span};
+
+use crate::exec::{Asked, Source, Terms, exec, outcome};
+use crate::sandbox::Sandbox;
+use crate::template::{Shape, Template};
+use crate::{Error, Host, Output, OutputStream, Trace, wish};
+
+/// How long packing the disk may take.
+const EXPORT_WAIT: Span = Span::secs(1800);
+
+/// An image to make.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// What to call it.
+    pub name: ImageRef,
+    /// The image that it begins as.
+    pub from: ImageRef,
+    /// What the shell runs in it, one after the other.
+    pub commands: Vec<String>,
+    /// How long each may take.
+    pub timeout: Span,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory.
+    pub memory: Size,
+    /// The size of the disk that they work on.
+    pub disk_size: Size,
+}
+
+/// Runs commands in a machine of its own and makes an image of its disk. What
+/// the commands say goes to `output`. A command that fails ends it all.
+pub async fn create_image(
+    host: &Host,
+    request: &CreateRequest,
+    output: &mut dyn Output,
+) -> Result<Image, Error> {
+    let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
+    let shape = Shape { spec, disk: request.disk_size };
+    let template = Template::get(host, &request.from, shape).await?;
+    // What is kept meanwhile is nobody's yet, and is not to be pruned.
+    let blobs = Blobs::new(&host.store);
+    let _hold = blobs.hold()?;
+    let mut sandbox = Box::pin(Sandbox::launch(host, &template, &Trace::new())).await?;
+    let worked = Box::pin(work(&mut sandbox, host, &blobs, request, &template.image, output)).await;
+    sandbox.end().await;
+    let progress = &*host.progress;
+    let (store, registries) = (&host.store, &host.registries);
+    let (name, base) = (&request.name, &template.image);
+    Ok(Image::of_layer(store, name, base, worked?, registries, progress).await?)
+}
+
+async fn work(
+    sandbox: &mut Sandbox,
+    host: &Host,
+    blobs: &Blobs,
+    request: &CreateRequest,
+    base: &Image,
+    output: &mut dyn Output,
+) -> Result<lampyr_oci::bundle::NewLayer, Error> {
+    sandbox.awake().await?;
+    for command in &request.commands {
+        let _task = host.progress.begin(&format!("Running {}", short(command)));
+        step(sandbox, command, request.timeout, base, output).await?;
+    }
+    let _task = host.progress.begin("Packing the disk");
+    let channel = sandbox.channel();
+    let writer = LayerWriter::new(blobs, host.registries.most);
+    let mut layer =
+        Packed { writer: writer.map_err(lampyr_image::ImageError::from)?, said: Vec::new() };
+    let exporting = exec(&channel, Exec::new(Job::Export), Source::Empty, &mut layer);
+    let in_time = tokio::time::timeout(EXPORT_WAIT.duration(), sandbox.while_alive(exporting));
+    let exited = in_time.await.map_err(|_| Error::Timeout(EXPORT_WAIT))??;
+    if exited.code != Some(0) {
+        let why = String::from_utf8_lossy(&layer.said).trim().chars().take(300).collect();
+        return Err(Error::Copy { what: "the VM's disk".to_owned(), why });
+    }
+    Ok(layer.writer.finish().map_err(lampyr_image::ImageError::from)?)
+}
+
+async fn step(
+    sandbox: &mut Sandbox,
+    command: &str,
+    timeout: Span,
+    base: &Image,
+    output: &mut dyn Output,
+) -> Result<(), Error> {
+    let channel = sandbox.channel();
+    let asked = wish::fill_in(Exec::new(Job::Shell(command.to_owned())), &base.config);
+    let terms = Terms { timeout: Some(timeout), ..Terms::default() };
+    let running =
+        async { Asked::ask(&channel, asked).await?.finish(Source::Empty, output, terms).await };
+    let exited = sandbox.while_alive(running).await?;
+    let code = outcome(&exited, std::time::Duration::ZERO).exit_code;
+    if code == 0 { Ok(()) } else { Err(Error::Step { command: short(command), code }) }
+}
+
+/// As much of a command as fits a sentence.
+fn short(command: &str) -> String {
+    let line = command.lines().next().unwrap_or_default();
+    line.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The disk of a VM, as it comes.
+struct Packed {
+    writer: LayerWriter,
+    /// What went wrong, if anything did.
+    said: Vec<u8>,
+}
+
+impl Output for Packed {
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
+        use std::io::Write as _;
+        match stream {
+            OutputStream::Stdout => self.writer.write_all(bytes),
+            OutputStream::Stderr => {
+                self.said
+                    .extend_from_slice(&bytes[..bytes.len().min(4096 - self.said.len().min(4096))]);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What tests of images need: the distribution's registry on loopback, and
+//! images that are put together by hand.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod layout;
+mod registry;
+
+pub use layout::{Layout, Packing, Tar, digest};
+pub use registry::{PASSWORD, TestRegistry, USER};
+
+use std::process::Command;
+
+/// Runs a program of the host that must succeed.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

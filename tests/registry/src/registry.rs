@@ -1,0 +1,167 @@
+//! The distribution's registry as a process of one's own.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::{Layout, succeed};
+
+/// Who may use a registry that asks.
+pub const USER: &str = "tester";
+/// And with what.
+pub const PASSWORD: &str = "a password: with a colon";
+
+/// A registry on a free port of 127.0.0.1. Dropping it ends it.
+#[derive(Debug)]
+pub struct TestRegistry {
+    child: Child,
+    dir: TempDir,
+    port: u16,
+    encrypted: bool,
+    password: bool,
+}
+
+impl TestRegistry {
+    /// One without encryption that asks nobody anything.
+    pub fn plain() -> Self {
+        Self::start(false, false)
+    }
+
+    /// One with a certificate that no system trusts.
+    pub fn encrypted() -> Self {
+        Self::start(true, false)
+    }
+
+    /// One that wants a password.
+    pub fn with_password() -> Self {
+        Self::start(false, true)
+    }
+
+    fn start(encrypted: bool, password: bool) -> Self {
+        let dir = tempfile::Builder::new().prefix("lampyr-registry-").tempdir().unwrap();
+        let config = configure(dir.path(), encrypted, password);
+        let mut child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker-registry is installed");
+        let port = port(&mut child);
+        Self { child, dir, port, encrypted, password }
+    }
+
+    /// Its host and port.
+    pub fn name(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// The authority to trust.
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// Where it keeps what it has.
+    pub fn storage(&self) -> PathBuf {
+        self.dir.path().join("storage")
+    }
+
+    /// A credential file as `docker login` would leave it.
+    pub fn credentials(&self, path: &Path) {
+        let auths = serde_json::json!({self.name(): {"username": USER, "password": PASSWORD}});
+        std::fs::write(path, serde_json::json!({"auths": auths}).to_string()).unwrap();
+    }
+
+    /// Puts the image `tag` of a layout into it and returns its reference.
+    pub fn push(&self, layout: &Layout, tag: &str, name: &str) -> String {
+        let reference = format!("{}/{name}", self.name());
+        let mut skopeo = self.skopeo("copy", "--dest");
+        skopeo.arg("--preserve-digests");
+        skopeo.arg(format!("oci:{}:{tag}", layout.path().display()));
+        succeed(skopeo.arg(format!("docker://{reference}")));
+        reference
+    }
+
+    /// Copies an image from it into a new layout at `path`, as `tag`.
+    pub fn pull(&self, name: &str, path: &Path, tag: &str) {
+        let mut skopeo = self.skopeo("copy", "--src");
+        skopeo.arg(format!("docker://{}/{name}", self.name()));
+        succeed(skopeo.arg(format!("oci:{}:{tag}", path.display())));
+    }
+
+    /// Begins a command of skopeo's; what is on this host's side is `side`.
+    pub fn skopeo(&self, command: &str, side: &str) -> Command {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["--insecure-policy", command]).arg(format!("{side}-tls-verify=false"));
+        if self.password {
+            skopeo.arg(format!("{side}-creds={USER}:{PASSWORD}"));
+        }
+        skopeo
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+}
+
+impl Drop for TestRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configure(dir: &Path, encrypted: bool, password: bool) -> PathBuf {
+    let shown = dir.display();
+    let mut text = format!(
+        "version: 0.1\nlog:\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    \
+         rootdirectory: {shown}/storage\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:0\n"
+    );
+    if encrypted {
+        certify(dir);
+        let _ =
+            write!(text, "  tls:\n    certificate: {shown}/cert.pem\n    key: {shown}/key.pem\n");
+    }
+    if password {
+        let line = succeed(Command::new("htpasswd").args(["-Bbn", USER, PASSWORD]));
+        std::fs::write(dir.join("htpasswd"), line).unwrap();
+        let _ = write!(text, "auth:\n  htpasswd:\n    realm: test\n    path: {shown}/htpasswd\n");
+    }
+    let path = dir.join("config.yml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Makes an authority, `ca.pem`, and a certificate that it vouches for.
+fn certify(dir: &Path) {
+    let script = "set -e; cd \"$1\"; new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+        openssl req -x509 $new -days 2 -subj '/CN=lampyr tests' -keyout ca.key -out ca.pem
+        openssl req $new -subj '/CN=localhost' -keyout key.pem -out asked.pem
+        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > names
+        openssl x509 -req -in asked.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 \
+            -extfile names -out cert.pem";
+    succeed(Command::new("sh").args(["-c", script, "certify"]).arg(dir));
+}
+
+/// The port that the registry says it listens on. What it says later is read
+/// and forgotten, so that it never waits for us.
+fn port(child: &mut Child) -> u16 {
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (sender, found) = channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
+                let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                let _ = sender.send(digits.parse().unwrap());
+            }
+        }
+    });
+    found.recv_timeout(Duration::from_secs(20)).expect("the registry listens")
+}
