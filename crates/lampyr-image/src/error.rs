@@ -171,6 +171,9 @@ impl ImageError {
             Self::Store(e) if e.is_full() => {
                 Some("free some disk space, then try again".to_owned())
             }
+            Self::Store(StoreError::Io { .. }) => {
+                Some("LAMPYR_HOME must be a directory that you can write to".to_owned())
+            }
             _ => None,
         }
     }
