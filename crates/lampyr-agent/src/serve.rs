@@ -259,6 +259,7 @@ impl Server {
         match decode_message(payload)? {
             Control::Signal(number) => self.with(stream, |p| p.signal(number)),
             Control::Resize(window) => self.with(stream, |p| p.resize(window)),
+            Control::Behind(behind) => self.set_behind(stream, behind),
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use lampyr_mount::{Export, Server};
-use lampyr_proto::{Event, Lane, Request};
+use lampyr_proto::{Control, Event, Lane, Request};
 use lampyr_store::{Lock, Store};
 use lampyr_types::Name;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,7 @@ async fn attach(channel: &Channel, open: Open) -> Result<(), Error> {
 /// here holds up this mount, and nothing else.
 fn serve(handle: &Handle, mut stream: Stream, mut server: Server) {
     let input = stream.input();
+    let mut behind = false;
     while let Some(Incoming::Data(Lane::Stdout, bytes)) = handle.block_on(stream.next()) {
         let mut heard = true;
         let understood = server.serve(&bytes, |reply| {
@@ -116,6 +117,11 @@ fn serve(handle: &Handle, mut stream: Stream, mut server: Server) {
         });
         if understood.is_err() || !heard {
             return;
+        }
+        let roomy = server.is_roomy();
+        if roomy != behind {
+            behind = roomy;
+            let _ = handle.block_on(input.control(&Control::Behind(behind)));
         }
     }
 }

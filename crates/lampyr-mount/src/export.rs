@@ -54,6 +54,14 @@ impl Export {
         Ok(rustix::fs::fstatvfs(self.root.as_fd())?)
     }
 
+    /// How many bytes can still be written.
+    pub(crate) fn room(&self) -> Option<u64> {
+        let disk = self.statvfs().ok()?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let left = self.quota.as_ref().map(|quota| quota.limit().saturating_sub(quota.used()));
+        Some(left.map_or(free, |left| left.min(free)))
+    }
+
     /// Counts what something costs now, where it is counted.
     pub(crate) fn charge(&self, from: u64, to: u64) -> Result<(), Errno> {
         self.quota.as_ref().map_or(Ok(()), |quota| quota.change(from, to))

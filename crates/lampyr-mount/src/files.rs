@@ -35,6 +35,9 @@ const EXCL: u32 = 0o200;
 const TRUNC: u32 = 0o1000;
 const APPEND: u32 = 0o2000;
 
+/// Tells the kernel that there is nothing to say when it closes the file.
+const NO_FLUSH: u32 = 1 << 5;
+
 impl Server {
     pub(crate) fn getattr(&mut self, request: &Request<'_>) -> Done {
         let (_, found) = self.target(request.node)?;
@@ -84,7 +87,8 @@ impl Server {
         regular(&file)?;
         self.empty(&file, flags)?;
         let handle = self.opened(request.node, file)?;
-        Ok(Reply::new().u64(handle).u64(0))
+        let quiet = if flags & ACCESS == 0 { NO_FLUSH } else { 0 };
+        Ok(Reply::new().u64(handle).u32(quiet).u32(0))
     }
 
     fn check_access(&self, flags: u32) -> Result<(), Errno> {
@@ -104,7 +108,7 @@ impl Server {
 
     fn opened(&mut self, node: u64, file: Arc<File>) -> Result<u64, Errno> {
         self.nodes.opened(node, &file)?;
-        Ok(self.handles.add(Handle::File { node, file }))
+        Ok(self.handles.add(Handle::File { node, file, failed: None }))
     }
 
     pub(crate) fn create(&mut self, request: &Request<'_>) -> Done {
@@ -168,7 +172,7 @@ impl Server {
 
     pub(crate) fn release(&mut self, request: &Request<'_>) -> Done {
         let handle = { request.body }.u64()?;
-        if let Some(Handle::File { node, file }) = self.handles.remove(handle)
+        if let Some(Handle::File { node, file, .. }) = self.handles.remove(handle)
             && self.nodes.closed(node)
         {
             let found = fstat(&file)?;
@@ -186,13 +190,27 @@ impl Server {
         Reply::new().fill(size as usize, |room| read_full(&file, room, offset))
     }
 
-    pub(crate) fn write(&mut self, request: &Request<'_>) -> Done {
+    /// A write that the guest's agent has answered already is done and not
+    /// answered again.
+    pub(crate) fn write(&mut self, request: &Request<'_>) -> Option<Done> {
+        let done = self.write_now(request);
+        if !is_answered(request.body) {
+            return Some(done);
+        }
+        if let (Err(e), Ok(handle)) = (done, { request.body }.u64()) {
+            self.handles.fail(handle, e);
+        }
+        None
+    }
+
+    fn write_now(&mut self, request: &Request<'_>) -> Done {
         let mut body = request.body;
         let (handle, offset, size) = (body.u64()?, body.u64()?, body.u32()?);
         body.skip(4 + 8)?;
         let flags = body.u32()?;
         body.skip(4)?;
         let data = body.rest().get(..size as usize).ok_or(Errno::INVAL)?;
+        self.handles.told(handle)?;
         let file = self.handles.file(handle)?;
         let before = self.grow(&file, offset, size, flags)?;
         let written = file.write_all_at(data, offset);
@@ -218,9 +236,15 @@ impl Server {
         Ok(Some(cost(end)))
     }
 
+    pub(crate) fn flush(&mut self, request: &Request<'_>) -> Done {
+        self.handles.told({ request.body }.u64()?)?;
+        Ok(Reply::new())
+    }
+
     pub(crate) fn fsync(&mut self, request: &Request<'_>) -> Done {
         let mut body = request.body;
         let (handle, flags) = (body.u64()?, body.u32()?);
+        self.handles.told(handle)?;
         let file = self.handles.file(handle)?;
         if flags & 1 == 1 {
             file.sync_data()?
@@ -276,6 +300,11 @@ impl Server {
         let reply = reply.u64(found.f_ffree).u32(BLOCK as u32).u32(255).u32(BLOCK as u32);
         Ok(reply.zeros(28))
     }
+}
+
+/// Whether a write bears the agent's mark.
+fn is_answered(mut body: Body<'_>) -> bool {
+    body.skip(36).and_then(|()| body.u32()) == Ok(1)
 }
 
 /// Refuses what is no file, such as a device.

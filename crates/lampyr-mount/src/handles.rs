@@ -14,8 +14,16 @@ const MAX_OPEN: u64 = 16 * 1024;
 /// A file or directory that is open.
 #[derive(Debug)]
 pub(crate) enum Handle {
-    File { node: u64, file: Arc<File> },
-    Directory { node: u64, listing: Vec<Listed> },
+    /// `failed`: a write that was answered before it was done.
+    File {
+        node: u64,
+        file: Arc<File>,
+        failed: Option<Errno>,
+    },
+    Directory {
+        node: u64,
+        listing: Vec<Listed>,
+    },
 }
 
 /// One entry of a directory.
@@ -58,6 +66,21 @@ impl Handles {
         match self.open.get(&number) {
             Some(Handle::File { file, .. }) => Ok(file.clone()),
             _ => Err(Errno::BADF),
+        }
+    }
+
+    /// A write that was answered already has failed: the next who asks is told.
+    pub(crate) fn fail(&mut self, number: u64, errno: Errno) {
+        if let Some(Handle::File { failed, .. }) = self.open.get_mut(&number) {
+            *failed = Some(errno);
+        }
+    }
+
+    /// Tells of such a failure, once.
+    pub(crate) fn told(&mut self, number: u64) -> Result<(), Errno> {
+        match self.open.get_mut(&number) {
+            Some(Handle::File { failed, .. }) => failed.take().map_or(Ok(()), Err),
+            _ => Ok(()),
         }
     }
 

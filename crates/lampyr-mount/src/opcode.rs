@@ -18,6 +18,7 @@ pub(crate) const WRITE: u32 = 16;
 pub(crate) const STATFS: u32 = 17;
 pub(crate) const RELEASE: u32 = 18;
 pub(crate) const FSYNC: u32 = 20;
+pub(crate) const FLUSH: u32 = 25;
 pub(crate) const INIT: u32 = 26;
 pub(crate) const OPENDIR: u32 = 27;
 pub(crate) const READDIR: u32 = 28;

@@ -24,6 +24,9 @@ const MAX_BACKGROUND: u16 = 32;
 /// side in one directory, requests of a megabyte.
 const FEATURES: u32 = 1 | 1 << 3 | 1 << 5 | 1 << 18 | 1 << 22;
 
+/// What must be free while writes are answered before they are done, in bytes.
+const AHEAD: u64 = 64 << 20;
+
 /// Serves one export to one kernel.
 #[derive(Debug)]
 pub struct Server {
@@ -60,11 +63,18 @@ impl Server {
         Ok(())
     }
 
+    /// Whether there is room enough that a write can be answered before it is
+    /// done: nothing that may be on its way could fail for want of it.
+    pub fn is_roomy(&self) -> bool {
+        !self.export.readonly && self.export.room().is_some_and(|room| room >= AHEAD)
+    }
+
     /// `None` for what is not answered.
     fn obey(&mut self, request: &Request<'_>) -> Option<Done> {
         match request.opcode {
             opcode::FORGET => drop(self.forget(request)),
             opcode::BATCH_FORGET => drop(self.forget_all(request)),
+            opcode::WRITE if !self.export.readonly => return self.write(request),
             opcode if self.export.readonly && changes(opcode) => return Some(Err(Errno::ROFS)),
             _ => return Some(self.answer(request)),
         }
@@ -88,9 +98,9 @@ impl Server {
             opcode::OPEN => self.open(request),
             opcode::CREATE => self.create(request),
             opcode::READ => self.read(request),
-            opcode::WRITE => self.write(request),
             opcode::FALLOCATE => self.fallocate(request),
             opcode::LSEEK => self.lseek(request),
+            opcode::FLUSH => self.flush(request),
             opcode::FSYNC => self.fsync(request),
             opcode::ACCESS => self.access(request),
             opcode::OPENDIR => self.opendir(request),

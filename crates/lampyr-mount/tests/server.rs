@@ -48,6 +48,17 @@ impl Guest {
     }
 
     fn ask(&mut self, opcode: u32, node: u64, body: &[u8]) -> Answer {
+        let reply = self.tell(opcode, node, body).unwrap();
+        assert_eq!(reply[0..4], (reply.len() as u32).to_le_bytes());
+        assert_eq!(reply[8..16], 77_u64.to_le_bytes());
+        match i32::from_le_bytes(reply[4..8].try_into().unwrap()) {
+            0 => Ok(reply[16..].to_vec()),
+            error => Err(-error),
+        }
+    }
+
+    /// The reply, if there is one.
+    fn tell(&mut self, opcode: u32, node: u64, body: &[u8]) -> Option<Vec<u8>> {
         let mut request = (40 + body.len() as u32).to_le_bytes().to_vec();
         request.extend(opcode.to_le_bytes());
         request.extend(77_u64.to_le_bytes());
@@ -56,14 +67,8 @@ impl Guest {
         request.extend(body);
         let mut replies = Vec::new();
         self.server.serve(&request, |reply| replies.push(reply)).unwrap();
-        assert_eq!(replies.len(), 1);
-        let reply = replies.remove(0);
-        assert_eq!(reply[0..4], (reply.len() as u32).to_le_bytes());
-        assert_eq!(reply[8..16], 77_u64.to_le_bytes());
-        match i32::from_le_bytes(reply[4..8].try_into().unwrap()) {
-            0 => Ok(reply[16..].to_vec()),
-            error => Err(-error),
-        }
+        assert!(replies.len() <= 1);
+        replies.pop()
     }
 
     fn lookup(&mut self, parent: u64, name: &str) -> Result<u64, i32> {
@@ -241,6 +246,29 @@ fn a_full_volume_is_a_full_disk() {
     guest.ask(10, ROOT, &text("a")).unwrap();
     guest.release(handle);
     guest.create(ROOT, "b").unwrap();
+}
+
+#[test]
+fn a_write_that_was_answered_already_fails_at_the_flush() {
+    let mut guest = Guest::limited(10 * 4096);
+    let (_, handle) = guest.create(ROOT, "a").unwrap();
+    assert!(!guest.server.is_roomy());
+    let mut ahead = |offset, data: &[u8]| {
+        let mut body = longs(&[handle, offset]);
+        body.extend(words(&[data.len() as u32, 0, 0, 0, 0, 1]));
+        body.extend(data);
+        assert_eq!(guest.tell(16, ROOT, &body), None);
+    };
+    ahead(0, b"fits");
+    ahead(1 << 20, b"does not");
+    let flush = longs(&[handle, 0, 0]);
+    assert_eq!(guest.ask(25, ROOT, &flush), Err(28));
+    assert_eq!(guest.ask(25, ROOT, &flush), Ok(vec![]));
+    assert_eq!(fs::read(guest.dir.join("a")).unwrap(), b"fits");
+    let mut roomy = Guest::limited(1 << 40);
+    assert!(roomy.server.is_roomy() && !Guest::readonly().server.is_roomy());
+    let (_, handle) = roomy.create(ROOT, "a").unwrap();
+    roomy.write(handle, 0, b"x").unwrap();
 }
 
 #[test]

@@ -199,6 +199,10 @@ pub enum Control {
     /// Its terminal has this size now.
     #[n(1)]
     Resize(#[n(0)] Window),
+    /// Whether writes to this mount may be answered before I have them: there
+    /// is room for what may be on its way.
+    #[n(2)]
+    Behind(#[n(0)] bool),
 }
 
 /// What the agent says on a stream.

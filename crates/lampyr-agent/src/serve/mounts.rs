@@ -21,6 +21,12 @@ impl Server {
         }
     }
 
+    pub(super) fn set_behind(&mut self, stream: u32, behind: bool) {
+        if let Some(mounted) = self.mounts.get_mut(&stream) {
+            mounted.behind = behind;
+        }
+    }
+
     pub(super) fn mount_reaped(&mut self, pid: i32, status: i32) {
         let found = self.mounts.iter_mut().find(|(_, mounted)| mounted.is_begun_by(pid));
         let Some((&stream, mounted)) = found else { return };
