@@ -1,5 +1,7 @@
 //! What rules mean, by example and as properties.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::net::IpAddr;
 
 use lampyr_net::{Class, Domain, Flow, Policy, Protocol, Reason, Rule, Verdict, class};

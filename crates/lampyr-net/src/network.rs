@@ -1,0 +1,81 @@
+//! A network that runs: a thread of its own, and a handle.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::card::Card;
+use crate::ledger::{Denied, Mark, Traffic};
+use crate::policy::Policy;
+use crate::shared::Shared;
+use crate::stack::Stack;
+
+/// The network of one guest. Dropping it ends it, and all its connections.
+#[derive(Debug)]
+pub struct Network {
+    card: Card,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Network {
+    /// Serves the guest's card on `line`, framed as QEMU does it.
+    pub fn start(line: UnixStream, card: Card, policy: Policy) -> io::Result<Self> {
+        line.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::new(Shared::new(policy));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let own = shared.clone();
+        let serve = move || {
+            runtime.block_on(async {
+                let Ok(line) = tokio::net::UnixStream::from_std(line) else { return };
+                tokio::select! {
+                    () = Stack::new(line, card, own).serve() => {}
+                    _ = stopped => {}
+                }
+            });
+            // What is looked up or connected meanwhile is not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = std::thread::Builder::new().name("network".into()).spawn(serve)?;
+        Ok(Self { card, shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The guest's card.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.shared.policy()
+    }
+
+    /// Puts another policy in force; what it does not allow is closed.
+    pub fn replace(&self, policy: Policy) {
+        self.shared.replace(policy);
+    }
+
+    /// This moment.
+    pub fn mark(&self) -> Mark {
+        self.shared.mark()
+    }
+
+    /// What went through and what was refused since then.
+    pub fn since(&self, mark: &Mark) -> (Traffic, Vec<Denied>) {
+        self.shared.since(mark)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
