@@ -17,6 +17,7 @@ mod host;
 mod measure;
 mod memory;
 mod mount;
+mod network;
 mod pool;
 mod random;
 mod run;
@@ -26,8 +27,10 @@ mod template;
 mod trace;
 mod volume;
 
-/// Signals and window sizes for a command.
-pub use lampyr_proto::{Control, Window};
+/// What a VM may reach.
+pub use lampyr_net::{BadFile, BadPolicy, MAX_FILE as MAX_POLICY_FILE, Policy, read_policy};
+/// Signals and window sizes for a command, and what it did on the network.
+pub use lampyr_proto::{Control, Denied, NetUse, Window};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -112,11 +115,14 @@ pub struct RunRequest {
     pub forwards: Vec<Forward>,
     /// What of this host the VM sees.
     pub mounts: Vec<Mount>,
+    /// What it may reach; without that it has no network card.
+    pub net: Option<Policy>,
 }
 
 impl RunRequest {
     fn shape(&self) -> Shape {
-        let spec = MachineSpec { cpus: self.cpus, memory: self.memory.as_bytes() };
+        let network = self.net.is_some();
+        let spec = MachineSpec { cpus: self.cpus, memory: self.memory.as_bytes(), network };
         Shape { spec, disk: self.disk_size }
     }
 }
@@ -171,4 +177,6 @@ pub struct Usage {
     pub left_running: bool,
     /// From spawn to exit as the agent saw it, in microseconds.
     pub guest_wall_us: u64,
+    /// What went over the network, where the machine has one.
+    pub net: Option<NetUse>,
 }

@@ -26,8 +26,8 @@ mod window;
 pub use frame::{Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, MAX_REQUEST, WireError, encode};
 pub use greeting::{GREETING_LEN, Greeting, GreetingScanner};
 pub use message::{
-    Control, Event, Exec, Exited, Failure, Hello, Job, Mount, Request, Resumed, Start, Status,
-    Welcome, Window, decode_message, encode_message,
+    Card, Control, Denied, Event, Exec, Exited, Failure, Hello, Job, Mount, NetUse, Request,
+    Resumed, Start, Status, Welcome, Window, decode_message, encode_message,
 };
 pub use window::{ReceiveWindow, SendWindow, WINDOW};
 

@@ -1,5 +1,7 @@
 //! The typed messages. Fields are numbered and optional where they came later.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use minicbor::{Decode, Encode};
 
 use crate::WireError;
@@ -86,6 +88,9 @@ pub struct Resumed {
     /// The new machine id: 32 hexadecimal digits.
     #[n(3)]
     pub machine_id: String,
+    /// The network card that the machine has from now on.
+    #[n(4)]
+    pub card: Option<Card>,
 }
 
 impl std::fmt::Debug for Resumed {
@@ -93,6 +98,36 @@ impl std::fmt::Debug for Resumed {
         // The entropy is a secret and stays out of every log.
         f.debug_struct("Resumed").field("hostname", &self.hostname).finish_non_exhaustive()
     }
+}
+
+/// A guest's network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Card {
+    /// Its hardware address.
+    #[n(0)]
+    pub mac: [u8; 6],
+    /// The longest packet, in bytes.
+    #[n(1)]
+    pub mtu: u16,
+    /// Its IPv4 address.
+    #[n(2)]
+    pub v4: Ipv4Addr,
+    /// The bits of it that it shares with the gateway.
+    #[n(3)]
+    pub v4_prefix: u8,
+    /// The gateway, which resolves names, too.
+    #[n(4)]
+    pub v4_gateway: Ipv4Addr,
+    /// The same for IPv6.
+    #[n(5)]
+    pub v6: Ipv6Addr,
+    /// The same for IPv6.
+    #[n(6)]
+    pub v6_prefix: u8,
+    /// The same for IPv6.
+    #[n(7)]
+    pub v6_gateway: Ipv6Addr,
 }
 
 /// A process to run.
@@ -286,6 +321,51 @@ pub struct Exited {
     /// How long it took as who owns the session saw it, in microseconds.
     #[n(9)]
     pub host_us: Option<u64>,
+    /// What went over the network meanwhile, as who owns the machine saw it.
+    #[n(10)]
+    pub net: Option<Box<NetUse>>,
+}
+
+/// What went over the network, and what was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NetUse {
+    /// Bytes from the guest.
+    #[n(0)]
+    pub sent: u64,
+    /// Bytes to the guest.
+    #[n(1)]
+    pub received: u64,
+    /// Connections that were opened.
+    #[n(2)]
+    pub connections: u64,
+    /// What was refused.
+    #[n(3)]
+    pub denied: Vec<Denied>,
+}
+
+/// What was refused of a guest, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Denied {
+    /// A name where one is known, else an address.
+    #[n(0)]
+    pub host: String,
+    /// The port.
+    #[n(1)]
+    pub port: u16,
+    /// `tcp`, `udp` or `dns`.
+    #[n(2)]
+    pub proto: String,
+    /// The word for why.
+    #[n(3)]
+    pub reason: String,
+    /// A rule that would open it, where one could.
+    #[n(4)]
+    pub rule_hint: Option<String>,
+    /// How often.
+    #[n(5)]
+    pub count: u64,
 }
 
 /// A message as the payload of a frame.

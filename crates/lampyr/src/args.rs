@@ -109,6 +109,12 @@ pub(crate) struct MachineArgs {
     /// Let the VM see a volume, or a directory of this host
     #[arg(long, value_name = "NAME_OR_PATH:GUEST[:ro]")]
     pub(crate) volume: Vec<String>,
+    /// What the VM may reach: none, public or allow=RULE[,RULE…] [default: none]
+    #[arg(long, value_name = "NET", conflicts_with = "policy")]
+    pub(crate) net: Option<String>,
+    /// What the VM may reach, as a file of rules
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<String>,
     /// Memory of the VM [default: 1GB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,

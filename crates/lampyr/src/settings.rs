@@ -4,6 +4,7 @@
 mod config;
 mod machine;
 mod mounts;
+mod net;
 mod pool;
 mod run;
 mod session;

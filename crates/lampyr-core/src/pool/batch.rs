@@ -103,7 +103,7 @@ async fn perform(
     let trace = Trace::new();
     let ready = async {
         let mounts = Mounts::open(&host.store, &request.mounts)?;
-        prepare(resting.rouse().await?, request, mounts, &trace).await
+        prepare(resting.rouse(request.net.as_ref()).await?, request, mounts, &trace).await
     };
     let (mut sandbox, asked) = ready.await.map_err(|e| not_started(e, start))?;
     let outcome = Box::pin(work(&mut sandbox, asked, request, output, &trace)).await;

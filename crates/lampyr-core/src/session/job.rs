@@ -111,10 +111,11 @@ fn unwritten(path: &Path, source: io::Error) -> Failure {
 
 async fn run(session: Arc<Session>, job: Arc<Job>, sink: Spool, controls: mpsc::Receiver<Control>) {
     let _busy = session.busy();
-    let begun = Instant::now();
+    let (begun, meter) = (Instant::now(), session.meter());
     let ran = command(&session, &job, sink, controls).await;
     let ending = match ran {
         Ok(mut exited) => {
+            meter.read(&mut exited);
             exited.host_us = u64::try_from(begun.elapsed().as_micros()).ok();
             Event::Exited(exited)
         }

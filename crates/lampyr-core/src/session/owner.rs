@@ -4,7 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lampyr_proto::{Control, Event, Exec, Failure, Request, Status};
+use lampyr_net::{Mark, Network};
+use lampyr_proto::{Control, Event, Exec, Exited, Failure, Request, Status};
 use lampyr_types::{ErrorKind, SandboxId};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, watch};
@@ -14,7 +15,7 @@ use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, SessionRequest, Trace, memory};
+use crate::{Error, Host, SessionRequest, Trace, memory, network};
 
 use super::clock::{self, WallClock};
 use super::job::{self, Jobs};
@@ -38,6 +39,7 @@ pub(super) struct Session {
     /// What became of the session; whoever listens is still to be told.
     fate: watch::Sender<Option<Fate>>,
     pub(super) jobs: Jobs,
+    network: Option<Arc<Network>>,
     clock: WallClock,
 }
 
@@ -56,6 +58,16 @@ pub(super) struct Busy(Arc<Session>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.live(Happening::Answered);
+    }
+}
+
+/// Counts what goes over a session's network while something runs in it.
+pub(super) struct Meter(Option<(Mark, Arc<Network>)>);
+
+impl Meter {
+    /// Adds what was counted to how something ended.
+    pub(super) fn read(self, exited: &mut Exited) {
+        exited.net = self.0.map(|(mark, network)| Box::new(network::used(&network, &mark)));
     }
 }
 
@@ -93,7 +105,7 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let mounts = Mounts::open(&host.store, &request.mounts)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     let template = Template::get(host, &request.image, shape).await?;
-    let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
+    let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
     sandbox.awake().await?;
     let channel = sandbox.channel();
     sandbox.while_alive(mounts.attach(&channel)).await?;
@@ -145,6 +157,7 @@ impl Session {
             ending: watch::Sender::new(false),
             fate: watch::Sender::new(None),
             jobs,
+            network: sandbox.network(),
             clock: WallClock::told(),
         }
     }
@@ -159,6 +172,11 @@ impl Session {
         let inherited: Vec<_> = self.env.iter().filter(|(key, _)| !own(key)).cloned().collect();
         exec.env.extend(inherited);
         exec
+    }
+
+    /// Begins to count what goes over the network.
+    pub(super) fn meter(&self) -> Meter {
+        Meter(self.network.clone().map(|network| (network.mark(), network)))
     }
 
     /// Tells when what runs is to end.

@@ -42,6 +42,7 @@ impl StartSettings {
             env: variables(&args.env)?,
             forwards: machine.forwards,
             mounts: machine.mounts,
+            net: machine.net,
             ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
         };
         Ok(Self { request, host: layers.host()? })

@@ -48,6 +48,7 @@ pub(super) fn like(run: &RunRequest) -> SessionRequest {
         disk_size: run.disk_size.as_bytes(),
         env: Vec::new(),
         ttl_ms: None,
+        net: None,
         mounts: Vec::new(),
         forwards: Vec::new(),
     }

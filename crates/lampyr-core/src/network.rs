@@ -1,0 +1,42 @@
+//! The network of a machine: started with it, told to its guest, counted.
+
+use std::io;
+
+use lampyr_engine::Machine;
+use lampyr_net::{Card, MTU, Mark, Network, Policy, V4_PREFIX, V6_PREFIX};
+use lampyr_proto::{Denied, NetUse};
+
+use crate::Error;
+
+/// Starts the network of a machine that has a card.
+pub(crate) fn start(machine: &mut dyn Machine, policy: &Policy) -> Result<Network, Error> {
+    let none = || Error::Network(io::Error::other("this engine gives its machines no card"));
+    let line = machine.card().ok_or_else(none)?.into_std().map_err(Error::Network)?;
+    Network::start(line, Card::random(), policy.clone()).map_err(Error::Network)
+}
+
+/// The card, as the guest is told.
+pub(crate) fn card(network: &Network) -> lampyr_proto::Card {
+    let Card { mac, v4, v4_gateway, v6, v6_gateway } = *network.card();
+    let (v4_prefix, v6_prefix) = (V4_PREFIX, V6_PREFIX);
+    lampyr_proto::Card { mac, mtu: MTU, v4, v4_prefix, v4_gateway, v6, v6_prefix, v6_gateway }
+}
+
+/// What went over the network since then.
+pub(crate) fn used(network: &Network, mark: &Mark) -> NetUse {
+    let (traffic, denied) = network.since(mark);
+    let denied = denied.into_iter().map(|denied| Denied {
+        host: denied.host,
+        port: denied.port,
+        proto: denied.proto.to_owned(),
+        reason: denied.reason.word().to_owned(),
+        rule_hint: denied.rule_hint,
+        count: denied.count,
+    });
+    NetUse {
+        sent: traffic.sent,
+        received: traffic.received,
+        connections: traffic.connections,
+        denied: denied.collect(),
+    }
+}
