@@ -11,32 +11,48 @@ use lampyr_proto::Card;
 /// The one card that there is.
 const NAME: &str = "eth0";
 const RESOLVER: &str = "/etc/resolv.conf";
-/// What a guest need not find out about a wire with two ends.
-const QUIET: [&str; 3] = ["accept_dad", "accept_ra", "autoconf"];
+/// What a guest need not find out about a wire with two ends, and no address
+/// but the one that it is given.
+const QUIET: [(&str, &str); 4] =
+    [("accept_dad", "0"), ("accept_ra", "0"), ("autoconf", "0"), ("addr_gen_mode", "1")];
 
-/// Gives the card its addresses and the guest its way out.
-pub(crate) fn bring_up(card: &Card) -> io::Result<()> {
+/// Makes the card ready, as far as it is the same for everybody. A machine
+/// without one does without.
+pub(crate) fn prepare() -> io::Result<()> {
+    if !Path::new("/sys/class/net").join(NAME).exists() {
+        return Ok(());
+    }
+    let quiet = Path::new("/proc/sys/net/ipv6/conf").join(NAME);
+    for (name, value) in QUIET {
+        // A kernel without IPv6 does without.
+        let _ = fs::write(quiet.join(name), value);
+    }
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    set(&socket, libc::SIOCSIFHWADDR as _, |r| hardware(r, card.mac))?;
-    set(&socket, libc::SIOCSIFMTU as _, |r| r.ifr_ifru.ifru_mtu = card.mtu.into())?;
-    let v6 = quiet();
-    set(&socket, libc::SIOCSIFADDR as _, |r| r.ifr_ifru.ifru_addr = plain(card.v4))?;
-    let mask = u32::MAX << 32_u32.saturating_sub(card.v4_prefix.into()).min(31);
-    set(&socket, libc::SIOCSIFNETMASK as _, |r| r.ifr_ifru.ifru_netmask = plain(mask.into()))?;
+    set(&socket, libc::SIOCSIFMTU as _, |r| r.ifr_ifru.ifru_mtu = Card::MTU.into())?;
     set(&socket, libc::SIOCSIFFLAGS as _, |r| {
         r.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     })?;
-    route(&socket, card.v4_gateway)?;
-    // A kernel without IPv6 does without.
-    if v6.is_ok() {
-        bring_up_v6(card)?;
+    if let Ok(socket) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        route_v6(&socket)?;
     }
-    resolve_by(card.v4_gateway)
+    resolve_by(Card::GATEWAY_V4)
 }
 
-fn quiet() -> io::Result<()> {
-    let dir = Path::new("/proc/sys/net/ipv6/conf").join(NAME);
-    QUIET.iter().try_for_each(|name| fs::write(dir.join(name), "0"))
+/// Gives the card its addresses, and the guest its way out.
+pub(crate) fn assume(card: &Card) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    set(&socket, libc::SIOCSIFHWADDR as _, |r| hardware(r, card.mac))?;
+    set(&socket, libc::SIOCSIFADDR as _, |r| r.ifr_ifru.ifru_addr = plain(card.v4))?;
+    let alone = plain(Ipv4Addr::BROADCAST);
+    set(&socket, libc::SIOCSIFNETMASK as _, |r| r.ifr_ifru.ifru_netmask = alone)?;
+    route(&socket, Some(Card::GATEWAY_V4), None)?;
+    route(&socket, None, Some(Card::GATEWAY_V4))?;
+    if let Ok(socket) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        let index = index(&socket)?;
+        let address = V6Address { address: card.v6.octets(), prefix: 128, index };
+        ask(&socket, libc::SIOCSIFADDR as _, &raw const address)?;
+    }
+    Ok(())
 }
 
 /// An image may have a link there, to a file that nobody keeps.
@@ -45,6 +61,7 @@ fn resolve_by(gateway: Ipv4Addr) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
+    fs::create_dir_all("/etc")?;
     fs::write(RESOLVER, format!("nameserver {gateway}\n"))
 }
 
@@ -92,13 +109,18 @@ fn plain(address: Ipv4Addr) -> libc::sockaddr {
     plain
 }
 
-fn route(socket: &UdpSocket, gateway: Ipv4Addr) -> io::Result<()> {
+/// The way to one host, or to all, over the card or by way of a gateway.
+fn route(socket: &UdpSocket, to: Option<Ipv4Addr>, by: Option<Ipv4Addr>) -> io::Result<()> {
+    let mut name = *b"eth0\0";
     // SAFETY: an rtentry is plain data, and all zeroes is a valid one.
     let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
-    route.rt_dst = plain(Ipv4Addr::UNSPECIFIED);
-    route.rt_genmask = plain(Ipv4Addr::UNSPECIFIED);
-    route.rt_gateway = plain(gateway);
-    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    let mask = to.map_or(Ipv4Addr::UNSPECIFIED, |_| Ipv4Addr::BROADCAST);
+    route.rt_dst = plain(to.unwrap_or(Ipv4Addr::UNSPECIFIED));
+    route.rt_genmask = plain(mask);
+    route.rt_gateway = plain(by.unwrap_or(Ipv4Addr::UNSPECIFIED));
+    let one = to.map_or(0, |_| libc::RTF_HOST);
+    route.rt_flags = libc::RTF_UP | one | by.map_or(0, |_| libc::RTF_GATEWAY);
+    route.rt_dev = name.as_mut_ptr().cast();
     ask(socket, libc::SIOCADDRT as _, &raw const route)
 }
 
@@ -126,19 +148,15 @@ struct V6Route {
     index: libc::c_int,
 }
 
-fn bring_up_v6(card: &Card) -> io::Result<()> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
-    let index = index(&socket)?;
-    let address = V6Address { address: card.v6.octets(), prefix: card.v6_prefix.into(), index };
-    ask(&socket, libc::SIOCSIFADDR as _, &raw const address)?;
+fn route_v6(socket: &UdpSocket) -> io::Result<()> {
     let route = V6Route {
-        gateway: card.v6_gateway.octets(),
+        gateway: Card::GATEWAY_V6.octets(),
         flags: u32::from(libc::RTF_UP | libc::RTF_GATEWAY),
         metric: 1,
-        index,
+        index: index(socket)?,
         ..V6Route::default()
     };
-    ask(&socket, libc::SIOCADDRT as _, &raw const route)
+    ask(socket, libc::SIOCADDRT as _, &raw const route)
 }
 
 fn index(socket: &UdpSocket) -> io::Result<libc::c_int> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use lampyr_engine::Machine;
-use lampyr_net::{Card, MTU, Mark, Network, Policy, V4_PREFIX, V6_PREFIX};
+use lampyr_net::{Mark, Network, Policy};
 use lampyr_proto::{Denied, NetUse};
 
 use crate::Error;
@@ -12,14 +12,7 @@ use crate::Error;
 pub(crate) fn start(machine: &mut dyn Machine, policy: &Policy) -> Result<Network, Error> {
     let none = || Error::Network(io::Error::other("this engine gives its machines no card"));
     let line = machine.card().ok_or_else(none)?.into_std().map_err(Error::Network)?;
-    Network::start(line, Card::random(), policy.clone()).map_err(Error::Network)
-}
-
-/// The card, as the guest is told.
-pub(crate) fn card(network: &Network) -> lampyr_proto::Card {
-    let Card { mac, v4, v4_gateway, v6, v6_gateway } = *network.card();
-    let (v4_prefix, v6_prefix) = (V4_PREFIX, V6_PREFIX);
-    lampyr_proto::Card { mac, mtu: MTU, v4, v4_prefix, v4_gateway, v6, v6_prefix, v6_gateway }
+    Network::start(line, policy.clone()).map_err(Error::Network)
 }
 
 /// What went over the network since then.

@@ -154,7 +154,7 @@ impl Sandbox {
     /// Tells the guest who it is now; no command runs before it knows.
     async fn wake(&mut self, id: SandboxId) -> Result<(), Error> {
         let channel = self.channel.clone();
-        let card = self.network.as_deref().map(network::card);
+        let card = self.network.as_deref().map(Network::card);
         let resumed = Request::Resumed(Resumed { card, ..identity(id) });
         let told = async { Ok(channel.open(&resumed).await?) };
         self.waking = Some(self.while_alive(told).await?);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use lampyr_proto::Card;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol,
@@ -13,7 +14,6 @@ use smoltcp::wire::{
 };
 use tokio::net::UdpSocket;
 
-use crate::card::Card;
 use crate::framing::{MAX_FRAME, Outbox};
 use crate::gate::Ends;
 use crate::shared::Shared;
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_datagram_is_read_as_it_was_written() {
-        let card = Card::random();
+        let card = crate::card::random();
         // The guest's own view, so that the gate can read it.
         let mirrored = Card { mac: Card::GATEWAY_MAC, ..card };
         for (from, to) in [

@@ -1,10 +1,10 @@
 //! Frames on a stream as QEMU has them: four bytes of length, the highest
 //! first, and the frame.
 
-use crate::card::MTU;
+use lampyr_proto::Card;
 
 /// The longest frame that goes anywhere: a packet and its Ethernet header.
-pub const MAX_FRAME: usize = MTU as usize + 14;
+pub const MAX_FRAME: usize = Card::MTU as usize + 14;
 /// The longest frame that QEMU says; a longer one is no QEMU's.
 const MAX_SAID: usize = 4096 + 65_536;
 const LENGTH: usize = 4;

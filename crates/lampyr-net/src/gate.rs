@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lampyr_proto::Card;
 use smoltcp::wire::{
     ArpHardware, ArpOperation, ArpPacket, EthernetAddress, EthernetFrame, EthernetProtocol,
     Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, IpAddress, IpProtocol, Ipv4Packet,
     Ipv6Packet, TcpPacket, UdpPacket,
 };
 
-use crate::card::Card;
 use crate::framing::MAX_FRAME;
 
 /// The two ends of what a guest sends.
@@ -64,7 +64,7 @@ fn arp<'a>(card: &Card, payload: &[u8]) -> Option<Heard<'a>> {
         && matches!(packet.operation(), ArpOperation::Request | ArpOperation::Reply);
     let honest = packet.source_hardware_addr() == card.mac
         && packet.source_protocol_addr() == card.v4.octets()
-        && packet.target_protocol_addr() == card.v4_gateway.octets();
+        && packet.target_protocol_addr() == Card::GATEWAY_V4.octets();
     (known && honest).then_some(Heard::Gateway)
 }
 
@@ -81,7 +81,7 @@ fn v4<'a>(card: &Card, payload: &'a [u8]) -> Option<Heard<'a>> {
     if protocol == IpProtocol::Icmp {
         let echo = Icmpv4Packet::new_checked(body).ok()?;
         let asks = echo.msg_type() == Icmpv4Message::EchoRequest && echo.verify_checksum();
-        return (asks && to == card.v4_gateway).then_some(Heard::Gateway);
+        return (asks && to == Card::GATEWAY_V4).then_some(Heard::Gateway);
     }
     transport(card.v4.into(), to.into(), protocol, body)
 }
@@ -111,7 +111,7 @@ fn icmpv6<'a>(card: &Card, packet: &Ipv6Packet<&[u8]>, body: &[u8]) -> Option<He
         return None;
     }
     let heard = match message.msg_type() {
-        Icmpv6Message::EchoRequest => from == card.v6 && to == card.v6_gateway,
+        Icmpv6Message::EchoRequest => from == card.v6 && to == Card::GATEWAY_V6,
         Icmpv6Message::NeighborSolicit | Icmpv6Message::NeighborAdvert => packet.hop_limit() == 255,
         _ => false,
     };

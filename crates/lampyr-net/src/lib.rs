@@ -32,7 +32,6 @@ mod shared;
 mod stack;
 
 pub use address::{Class, class};
-pub use card::{Card, MTU, V4_PREFIX, V6_PREFIX};
 pub use dns::{Kind, Question, Said, ask, hear as hear_answer};
 pub use domain::Domain;
 pub use file::{BadFile, MAX_FILE, read as read_policy, schema};

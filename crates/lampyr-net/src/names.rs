@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use lampyr_proto::Card;
 use tokio::task::JoinSet;
 
-use crate::card::Card;
 use crate::datagrams::say;
 use crate::dns::{Kind, MAX_ADDRESSES, Question, Said};
 use crate::domain::Domain;
@@ -57,7 +57,7 @@ impl Names {
         }
         let Some(question) = Question::read(payload) else { return };
         let now = if question.name.as_str() == HOST_NAME && shared.policy().has_host() {
-            Some(self.of_host(&question))
+            Some(Self::of_host(&question))
         } else {
             self.refuse(&question, shared)
         };
@@ -70,8 +70,8 @@ impl Names {
         }
     }
 
-    fn of_host(&self, question: &Question) -> Vec<u8> {
-        let gateway: [IpAddr; 1] = [self.card.v4_gateway.into()];
+    fn of_host(question: &Question) -> Vec<u8> {
+        let gateway: [IpAddr; 1] = [Card::GATEWAY_V4.into()];
         let addresses = if question.kind == Kind::V4 { &gateway[..] } else { &[] };
         question.answer(addresses, HOST_SECONDS)
     }

@@ -5,9 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use lampyr_proto::Card;
 use tokio::sync::oneshot;
 
-use crate::card::Card;
+use crate::card;
 use crate::ledger::{Denied, Mark, Traffic};
 use crate::policy::Policy;
 use crate::shared::Shared;
@@ -24,9 +25,10 @@ pub struct Network {
 
 impl Network {
     /// Serves the guest's card on `line`, framed as QEMU does it.
-    pub fn start(line: UnixStream, card: Card, policy: Policy) -> io::Result<Self> {
+    pub fn start(line: UnixStream, policy: Policy) -> io::Result<Self> {
         line.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let card = card::random();
         let shared = Arc::new(Shared::new(policy));
         let (stop, stopped) = oneshot::channel::<()>();
         let own = shared.clone();
@@ -46,8 +48,8 @@ impl Network {
     }
 
     /// The guest's card.
-    pub fn card(&self) -> &Card {
-        &self.card
+    pub fn card(&self) -> Card {
+        self.card
     }
 
     /// The policy in force.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use lampyr_proto::Card;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant as StackTime;
@@ -24,7 +25,6 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
-use crate::card::{Card, V4_PREFIX, V6_PREFIX};
 use crate::datagrams::Datagrams;
 use crate::domain::Domain;
 use crate::entropy;
@@ -83,7 +83,7 @@ impl Stack {
     pub(crate) fn new(line: UnixStream, card: Card, shared: Arc<Shared>) -> Self {
         let mut queue = Queue::default();
         Self {
-            interface: interface(&card, &mut queue),
+            interface: interface(&mut queue),
             line,
             card,
             names: Names::new(card),
@@ -194,7 +194,7 @@ impl Stack {
             }
             // What belongs to no stream is answered by a reset.
             Heard::Gateway | Heard::Stream(..) => self.queue.heard.push_back(frame.to_vec()),
-            Heard::Datagram(ends, payload) if self.card.is_gateway(ends.there.ip()) => {
+            Heard::Datagram(ends, payload) if Card::is_gateway(ends.there.ip()) => {
                 self.names.ask(ends, payload, &mut self.queue.out, &self.shared);
             }
             Heard::Datagram(ends, payload) => self.datagram(ends, payload),
@@ -227,7 +227,7 @@ impl Stack {
     fn judge(&self, there: SocketAddr) -> Result<(Opened, Option<Guard>), Reason> {
         let (address, port, protocol) = (there.ip(), there.port(), Protocol::Tcp);
         let policy = self.shared.policy();
-        if self.card.is_gateway(address) {
+        if Card::is_gateway(address) {
             let open = policy.opens_host(port, protocol);
             return if open { Ok((Opened::Host, None)) } else { Err(Reason::Host) };
         }
@@ -371,16 +371,15 @@ async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn interface(card: &Card, queue: &mut Queue) -> Interface {
+fn interface(queue: &mut Queue) -> Interface {
     let mut config = Config::new(EthernetAddress(Card::GATEWAY_MAC).into());
     config.random_seed = u64::from_ne_bytes(entropy::bytes());
     let mut interface = Interface::new(config, queue, StackTime::ZERO);
     interface.update_ip_addrs(|own| {
-        let _ = own.push(IpCidr::new(card.v4_gateway.into(), V4_PREFIX));
-        let _ = own.push(IpCidr::new(card.v6_gateway.into(), V6_PREFIX));
+        // Whoever is spoken to is at the other end of this wire.
+        let _ = own.push(IpCidr::new(Card::GATEWAY_V4.into(), 0));
+        let _ = own.push(IpCidr::new(Card::GATEWAY_V6.into(), 0));
     });
     interface.set_any_ip(true);
-    let _ = interface.routes_mut().add_default_ipv4_route(card.v4_gateway);
-    let _ = interface.routes_mut().add_default_ipv6_route(card.v6_gateway);
     interface
 }

@@ -1,6 +1,6 @@
 //! The typed messages. Fields are numbered and optional where they came later.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use minicbor::{Decode, Encode};
 
@@ -100,34 +100,38 @@ impl std::fmt::Debug for Resumed {
     }
 }
 
-/// A guest's network card.
+/// A guest's network card. What is the same for all of them is in [`Self::MTU`]
+/// and what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Card {
     /// Its hardware address.
     #[n(0)]
     pub mac: [u8; 6],
-    /// The longest packet, in bytes.
+    /// Its only IPv4 address.
     #[n(1)]
-    pub mtu: u16,
-    /// Its IPv4 address.
-    #[n(2)]
     pub v4: Ipv4Addr,
-    /// The bits of it that it shares with the gateway.
-    #[n(3)]
-    pub v4_prefix: u8,
-    /// The gateway, which resolves names, too.
-    #[n(4)]
-    pub v4_gateway: Ipv4Addr,
-    /// The same for IPv6.
-    #[n(5)]
+    /// Its only IPv6 address.
+    #[n(2)]
     pub v6: Ipv6Addr,
-    /// The same for IPv6.
-    #[n(6)]
-    pub v6_prefix: u8,
-    /// The same for IPv6.
-    #[n(7)]
-    pub v6_gateway: Ipv6Addr,
+}
+
+impl Card {
+    /// The longest packet, in bytes. The card is no real wire: the longer a
+    /// packet, the fewer an emulated processor has to see.
+    pub const MTU: u16 = 16_384;
+    /// The gateway, which is the resolver as well. Nobody else has this
+    /// address: it is reserved for the inner end of a tunnel.
+    pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
+    /// The gateway for IPv6.
+    pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    /// The hardware address of the gateway.
+    pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x6c, 0x61, 0x6d, 0x70, 0x01];
+
+    /// Whether this is the gateway's address.
+    pub fn is_gateway(address: IpAddr) -> bool {
+        address == IpAddr::V4(Self::GATEWAY_V4) || address == IpAddr::V6(Self::GATEWAY_V6)
+    }
 }
 
 /// A process to run.
