@@ -54,7 +54,7 @@ pub(crate) fn is_http(stream: &[u8]) -> Option<bool> {
 /// Reads the head at the beginning of `bytes`; `None`: there is more to come.
 pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
     let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
-        return if bytes.len() > MAX_HEAD { Err(Refused) } else { Ok(None) };
+        return if bytes.len() > MAX_HEAD { Err(Refused) } else { begins(bytes).map(|()| None) };
     };
     let text = bytes.get(..end).and_then(|head| std::str::from_utf8(head).ok()).ok_or(Refused)?;
     let mut lines = text.split("\r\n");
@@ -65,6 +65,21 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
         return Err(Refused);
     }
     Ok(Some(Head { host, length: end + 4, body: fields.body }))
+}
+
+/// Refuses a head that is not whole and can become no good one: nobody is to
+/// wait for what does not come.
+fn begins(bytes: &[u8]) -> Result<(), Refused> {
+    let mut lines = bytes.split(|b| *b == b'\n');
+    // What follows the last end of a line is no line yet.
+    lines.next_back();
+    for (n, line) in lines.enumerate() {
+        let line = line.strip_suffix(b"\r").ok_or(Refused)?;
+        if n == 0 {
+            first_line(std::str::from_utf8(line).map_err(|_| Refused)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// `METHOD target HTTP/1.x`; returns the host that the target names, if any.
@@ -194,6 +209,9 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a.example.com\r\nUpgrade: h2c\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a.example.com\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\n",
+            "get / http/1.1\nhost: evil.example.com\n\n",
+            "no request\r\n",
             "GET / HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: +3\r\n\r\n",
             concat!(
                 "GET / HTTP/1.1\r\nHost: a.example.com\r\n",
