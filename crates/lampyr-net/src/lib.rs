@@ -41,6 +41,6 @@ pub use guard::{Guard, MAX_HELD, Need};
 pub use hello::{Hello, compose as compose_hello, read as read_hello};
 pub use ledger::{Denied, Mark, Traffic};
 pub use names::HOST_NAME;
-pub use network::Network;
+pub use network::{Network, serve};
 pub use policy::{BadPolicy, MAX_RULES, Policy, Reason, Verdict};
 pub use rule::{BadRule, Flow, Group, Protocol, Rule, Target};

@@ -34,9 +34,8 @@ impl Network {
         let own = shared.clone();
         let serve = move || {
             runtime.block_on(async {
-                let Ok(line) = tokio::net::UnixStream::from_std(line) else { return };
                 tokio::select! {
-                    () = Stack::new(line, card, own).serve() => {}
+                    () = serve_shared(line, card, own) => {}
                     _ = stopped => {}
                 }
             });
@@ -70,6 +69,18 @@ impl Network {
     /// What went through and what was refused since then.
     pub fn since(&self, mark: &Mark) -> (Traffic, Vec<Denied>) {
         self.shared.since(mark)
+    }
+}
+
+/// Serves a guest's card until the other end of `line` is gone, within a
+/// runtime of the caller's.
+pub async fn serve(line: UnixStream, card: Card, policy: Policy) {
+    serve_shared(line, card, Arc::new(Shared::new(policy))).await;
+}
+
+async fn serve_shared(line: UnixStream, card: Card, shared: Arc<Shared>) {
+    if let Ok(line) = tokio::net::UnixStream::from_std(line) {
+        Stack::new(line, card, shared).serve().await;
     }
 }
 
