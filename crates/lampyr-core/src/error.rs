@@ -203,7 +203,7 @@ pub struct RunError {
     /// Whether the command had started, so that it may have had effects.
     pub started: bool,
     /// What it used, as far as that is known.
-    pub usage: Usage,
+    pub usage: Box<Usage>,
 }
 
 impl From<Error> for RunError {
@@ -214,7 +214,7 @@ impl From<Error> for RunError {
             hint: e.hint(),
             duration: Duration::ZERO,
             started: false,
-            usage: Usage::default(),
+            usage: Box::default(),
         }
     }
 }

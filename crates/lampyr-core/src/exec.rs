@@ -186,7 +186,7 @@ pub(crate) fn outcome(exited: &Exited, duration: Duration) -> Outcome {
         pids_limit: exited.pids_limit,
         left_running: exited.left_running,
         guest_wall_us: exited.wall_us,
-        net: exited.net.as_deref().cloned(),
+        net: exited.net.clone(),
     };
     Outcome { exit_code: exited.code.or(by_signal).unwrap_or(1) & 0xff, duration, usage }
 }

@@ -28,7 +28,7 @@ mod trace;
 mod volume;
 
 /// What a VM may reach.
-pub use lampyr_net::{BadFile, BadPolicy, MAX_FILE as MAX_POLICY_FILE, Policy, read_policy};
+pub use lampyr_net::{BadFile, BadPolicy, MAX_FILE as MAX_POLICY_FILE, Policy, Rule, read_policy};
 /// Signals and window sizes for a command, and what it did on the network.
 pub use lampyr_proto::{Control, Denied, NetUse, Window};
 use std::path::PathBuf;
@@ -178,5 +178,5 @@ pub struct Usage {
     /// From spawn to exit as the agent saw it, in microseconds.
     pub guest_wall_us: u64,
     /// What went over the network, where the machine has one.
-    pub net: Option<NetUse>,
+    pub net: Option<Box<NetUse>>,
 }

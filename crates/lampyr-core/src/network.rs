@@ -15,6 +15,20 @@ pub(crate) fn start(machine: &mut dyn Machine, policy: &Policy) -> Result<Networ
     Network::start(line, policy.clone()).map_err(Error::Network)
 }
 
+/// The most bytes of rules that go into one answer.
+const MAX_RULES: usize = 48 << 10;
+
+/// The rules that open what was reached, as far as an answer holds them.
+pub(crate) fn suggestion(network: &Network) -> Vec<String> {
+    let mut room = MAX_RULES;
+    let fits = |rule: &String| {
+        let left = room.checked_sub(rule.len() + 4);
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    network.rules().into_iter().take_while(fits).collect()
+}
+
 /// What went over the network since then.
 pub(crate) fn used(network: &Network, mark: &Mark) -> NetUse {
     let (traffic, denied) = network.since(mark);

@@ -95,9 +95,12 @@ pub(crate) async fn work(
     let ended = sandbox.while_alive(command).await;
     let net = sandbox.net_use();
     let exited = match ended {
-        Ok(exited) => Exited { net: net.map(Box::new), ..exited },
+        Ok(exited) => Exited { net, ..exited },
         Err(e) => {
-            return Err(RunError { usage: Usage { net, ..Usage::default() }, ..failed(e, begun) });
+            return Err(RunError {
+                usage: Box::new(Usage { net, ..Usage::default() }),
+                ..failed(e, begun)
+            });
         }
     };
     // A command that was over when we heard that it could begin took as long as
@@ -107,7 +110,8 @@ pub(crate) async fn work(
     trace.done("command");
     for copy in &request.copy_out {
         let fetched = sandbox.while_alive(in_time(files::fetch(&channel, copy))).await;
-        fetched.map_err(|e| RunError { usage: outcome.usage.clone(), ..failed(e, begun) })?;
+        fetched
+            .map_err(|e| RunError { usage: Box::new(outcome.usage.clone()), ..failed(e, begun) })?;
     }
     Ok(outcome)
 }

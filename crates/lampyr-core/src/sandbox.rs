@@ -187,8 +187,8 @@ impl Sandbox {
     }
 
     /// All that went over its network so far.
-    pub(crate) fn net_use(&self) -> Option<NetUse> {
-        self.network.as_deref().map(|network| network::used(network, &Mark::default()))
+    pub(crate) fn net_use(&self) -> Option<Box<NetUse>> {
+        self.network.as_deref().map(|network| Box::new(network::used(network, &Mark::default())))
     }
 
     /// Who it is.

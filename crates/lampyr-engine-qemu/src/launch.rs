@@ -168,10 +168,8 @@ impl<'a> Launch<'a> {
         start: Start,
     ) -> Result<QemuMachine, EngineError> {
         let disks = disks.into_iter().map(|disk| self.inherited.add(disk)).collect();
-        let (card, card_fd) = match spec.network {
-            true => wire(&mut self.inherited).map(|(ours, fd)| (Some(ours), Some(fd)))?,
-            false => (None, None),
-        };
+        let card = spec.network.then(|| wire(&mut self.inherited)).transpose()?;
+        let (card, card_fd) = card.unzip();
         let plan = Plan {
             accel,
             spec,

@@ -1,11 +1,17 @@
 //! What went through, and what was refused.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::policy::Reason;
 
 /// The most refusals that are told apart.
 const MAX_DENIED: usize = 128;
+
+/// The most hosts that are told apart of those that were reached.
+const MAX_CONTACTS: usize = 500;
+/// The most ports of one of them.
+const MAX_PORTS: usize = 16;
 
 /// How much has gone through.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +48,7 @@ pub(crate) struct Ledger {
     /// How much has gone through.
     pub traffic: Traffic,
     denied: Vec<Denied>,
+    contacts: BTreeMap<(String, &'static str), BTreeSet<u16>>,
 }
 
 /// What a ledger said at some moment.
@@ -68,6 +75,28 @@ impl Ledger {
             Some(known) => known.count += denied.count,
             None => self.denied.push(denied),
         }
+    }
+
+    /// Notes that somebody was reached.
+    pub(crate) fn reach(&mut self, host: String, port: u16, proto: &'static str) {
+        let key = (host, proto);
+        if self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&key) {
+            let ports = self.contacts.entry(key).or_default();
+            if ports.len() < MAX_PORTS {
+                ports.insert(port);
+            }
+        }
+    }
+
+    /// The rules that open what was reached, and nothing else.
+    pub(crate) fn rules(&self) -> Vec<String> {
+        let rule = |((host, proto), ports): (&(String, &str), &BTreeSet<u16>)| {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+            let suffix = if *proto == "udp" { "/udp" } else { "" };
+            format!("{host}:{}{suffix}", ports.join("+"))
+        };
+        self.contacts.iter().map(rule).collect()
     }
 
     /// This moment.

@@ -12,6 +12,7 @@ mod datagrams;
 mod dns;
 mod domain;
 mod entropy;
+mod explain;
 mod file;
 mod framing;
 mod gate;

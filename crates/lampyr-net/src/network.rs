@@ -61,6 +61,11 @@ impl Network {
         self.shared.replace(policy);
     }
 
+    /// The rules that open what the guest has reached so far, and nothing else.
+    pub fn rules(&self) -> Vec<String> {
+        self.shared.rules()
+    }
+
     /// This moment.
     pub fn mark(&self) -> Mark {
         self.shared.mark()

@@ -29,7 +29,7 @@ struct Plain {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadPolicy {
     /// None of the words that it can be.
-    #[error("invalid value '{0}': use none, public or allow=RULE[,RULE…]")]
+    #[error("invalid value '{0}': use none, public, record or allow=RULE[,RULE…]")]
     Word(String),
     /// A rule that does not hold.
     #[error("invalid rule '{rule}', {bad}")]
@@ -140,7 +140,7 @@ impl Policy {
     pub fn parse(text: &str) -> Result<Option<Self>, BadPolicy> {
         match (text, text.strip_prefix("allow=")) {
             ("none", _) => Ok(None),
-            ("public", _) => Ok(Some(Self { rules: vec![Rule::public()] })),
+            ("public" | "record", _) => Ok(Some(Self { rules: vec![Rule::public()] })),
             (_, Some(rules)) => Self::of(rules.split(',')).map(Some),
             _ => Err(BadPolicy::Word(text.chars().take(80).collect())),
         }

@@ -67,6 +67,7 @@ pub(crate) struct Relay {
     cleared: usize,
     guest_done: bool,
     host_done: bool,
+    noted: bool,
 }
 
 /// What became of a stream.
@@ -89,8 +90,20 @@ impl Relay {
     ) -> Self {
         let (held, cleared) = (Vec::new(), 0);
         let (guest_done, host_done) = (false, false);
-        let name = None;
-        Self { handle, there, opened, name, host, guard, held, cleared, guest_done, host_done }
+        let (name, noted) = (None, false);
+        Self {
+            noted,
+            handle,
+            there,
+            opened,
+            name,
+            host,
+            guard,
+            held,
+            cleared,
+            guest_done,
+            host_done,
+        }
     }
 
     /// Whom it is for, as far as that is known.
@@ -100,6 +113,20 @@ impl Relay {
             (None, Opened::Names(names)) => names,
             _ => &[],
         }
+    }
+
+    /// Notes whom it has reached, once that is known.
+    fn note(&mut self, shared: &Shared) {
+        if self.noted || (self.guard.is_some() && self.name.is_none()) {
+            return;
+        }
+        self.noted = true;
+        let address = || self.there.ip().to_canonical().to_string();
+        let host = match (&self.opened, self.names().first()) {
+            (Opened::Host, _) => "host".to_owned(),
+            (_, name) => name.map_or_else(address, Domain::to_string),
+        };
+        shared.reach(host, self.there.port(), Protocol::Tcp.word());
     }
 
     /// Whether another policy allows it, too.
@@ -145,7 +172,9 @@ impl Relay {
             socket.abort();
             return Pumped::Moved(true);
         };
-        Pumped::Moved(up | down | self.end_up(socket))
+        let ended = self.end_up(socket);
+        self.note(shared);
+        Pumped::Moved(up | down | ended)
     }
 
     /// From the guest, straight on.

@@ -49,6 +49,14 @@ impl Shared {
         self.ledger().deny(denied);
     }
 
+    pub(crate) fn reach(&self, host: String, port: u16, proto: &'static str) {
+        self.ledger().reach(host, port, proto);
+    }
+
+    pub(crate) fn rules(&self) -> Vec<String> {
+        self.ledger().rules()
+    }
+
     pub(crate) fn mark(&self) -> Mark {
         self.ledger().mark()
     }

@@ -259,6 +259,10 @@ impl Stack {
                 return self.shared.deny(Denied::connection(ends.there, name, "udp", reason));
             }
             self.shared.opened();
+            let names = self.names.of(ends.there.ip());
+            let address = || ends.there.ip().to_canonical().to_string();
+            let host = names.first().map_or_else(address, Domain::to_string);
+            self.shared.reach(host, ends.there.port(), Protocol::Udp.word());
         }
         self.datagrams.send(&ends, payload, now, &self.shared);
     }

@@ -49,6 +49,14 @@ pub enum Request {
     /// once the clock is set.
     #[n(9)]
     Clock(#[n(0)] u64),
+    /// Hold the network to these rules from now on. Answered by
+    /// [`Event::Done`] once they are in force. Only who owns a session answers
+    /// this and what follows.
+    #[n(10)]
+    Restrict(#[n(0)] Vec<String>),
+    /// Which rules open what was reached so far? Answered by [`Event::Rules`].
+    #[n(11)]
+    Suggest,
 }
 
 /// The host introduces itself.
@@ -262,6 +270,9 @@ pub enum Event {
     /// The answer to [`Request::Status`].
     #[n(7)]
     Status(#[n(0)] Status),
+    /// The answer to [`Request::Suggest`].
+    #[n(8)]
+    Rules(#[n(0)] Vec<String>),
 }
 
 /// A failure with a kind.

@@ -1,5 +1,6 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
+mod policy;
 mod pool;
 mod session;
 mod volume;
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::env_vars;
 
+pub(crate) use policy::{PolicyCommand, PolicySetArgs};
 pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
@@ -50,6 +52,9 @@ pub(crate) enum Command {
     /// Own a VM that a pool's keeper has asked for.
     #[command(hide = true)]
     PoolMember,
+    /// Explain a network policy, change a session's, or ask what it would need
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Check what this host can do and what is in the way
     Doctor(DoctorArgs),
     /// Remove what processes that died have left
@@ -109,7 +114,7 @@ pub(crate) struct MachineArgs {
     /// Let the VM see a volume, or a directory of this host
     #[arg(long, value_name = "NAME_OR_PATH:GUEST[:ro]")]
     pub(crate) volume: Vec<String>,
-    /// What the VM may reach: none, public or allow=RULE[,RULE…] [default: none]
+    /// What the VM may reach: none, public, record or allow=RULE[,RULE…] [default: none]
     #[arg(long, value_name = "NET", conflicts_with = "policy")]
     pub(crate) net: Option<String>,
     /// What the VM may reach, as a file of rules

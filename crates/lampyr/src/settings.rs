@@ -25,9 +25,10 @@ use crate::world::World;
 
 use config::Config;
 use machine::Machine;
+pub(crate) use net::{NewPolicy, policy_file};
 pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
-pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings};
+pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, StopSettings, sid};
 pub(crate) use volume::{NewVolume, volume_name};
 
 /// How a command that answers with data prints it.

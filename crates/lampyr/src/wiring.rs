@@ -52,7 +52,7 @@ fn no_agent() -> RunError {
         hint: Some("build it with `cargo xtask run` or `cargo xtask install`".to_owned()),
         duration: std::time::Duration::ZERO,
         started: false,
-        usage: lampyr_core::Usage::default(),
+        usage: Box::default(),
     }
 }
 

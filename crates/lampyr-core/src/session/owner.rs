@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use lampyr_net::{Mark, Network};
+use lampyr_net::{Mark, Network, Policy};
 use lampyr_proto::{Control, Event, Exec, Exited, Failure, Request, Status};
 use lampyr_types::{ErrorKind, SandboxId};
 use tokio::net::{UnixListener, UnixStream};
@@ -293,6 +293,23 @@ impl Session {
         }
     }
 
+    /// Puts other rules in force.
+    fn restrict(&self, rules: &[String]) -> Event {
+        let Some(network) = &self.network else { return Event::Failure(no_card()) };
+        match Policy::of(rules.iter().map(String::as_str)) {
+            Ok(policy) => {
+                network.replace(policy);
+                Event::Done
+            }
+            Err(e) => Event::Failed(e.to_string()),
+        }
+    }
+
+    fn suggest(&self) -> Event {
+        let rules = self.network.as_ref().map(|network| network::suggestion(network));
+        rules.map_or_else(|| Event::Failure(no_card()), Event::Rules)
+    }
+
     /// Ends the session for a client, and says so when nothing of it is left.
     async fn stop(self: &Arc<Self>, grace: Duration, answer: &Answer) {
         let mut fate = self.fate.subscribe();
@@ -331,6 +348,8 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
             Err(failure) => Event::Failure(failure),
         },
         Request::Status => Event::Status(session.status()),
+        Request::Restrict(rules) => session.restrict(&rules),
+        Request::Suggest => session.suggest(),
         Request::Hello(_)
         | Request::Resumed(_)
         | Request::Quiesce
@@ -347,6 +366,14 @@ fn no_job(name: &str) -> Failure {
         kind: ErrorKind::ConnectionFailed.word().to_owned(),
         message: format!("there is no job '{name}' in this session"),
         hint: Some("`lampyr exec SID --detach \"...\"` prints a job's name".into()),
+    }
+}
+
+fn no_card() -> Failure {
+    Failure {
+        kind: ErrorKind::Usage.word().to_owned(),
+        message: "the session has no network card".into(),
+        hint: Some("start one that has: lampyr session start --net allow=RULE".into()),
     }
 }
 

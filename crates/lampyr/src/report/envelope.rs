@@ -72,7 +72,7 @@ pub(super) fn closing(result: &Result<Outcome, RunError>) -> Map<String, Value> 
             object.insert("error".to_owned(), error.kind.word().into());
             object.insert("message".to_owned(), error.message.clone().into());
             object.extend(error.hint.clone().map(|hint| ("hint".to_owned(), hint.into())));
-            (error.duration, &error.usage)
+            (error.duration, &*error.usage)
         }
     };
     object.insert("duration_ms".to_owned(), (duration.as_millis() as u64).into());
@@ -101,8 +101,8 @@ fn meta(usage: &Usage) -> Option<Value> {
         ("peak_memory_bytes", usage.peak_memory_bytes.map(Value::from)),
         ("oom", usage.oom.then_some(Value::Bool(true))),
         ("pids_limit", usage.pids_limit.then_some(Value::Bool(true))),
-        ("net", usage.net.as_ref().map(net)),
-        ("denied", usage.net.as_ref().and_then(denied)),
+        ("net", usage.net.as_deref().map(net)),
+        ("denied", usage.net.as_deref().and_then(denied)),
     ];
     let known = facts.into_iter().filter_map(|(key, fact)| Some((key.to_owned(), fact?)));
     let known: Map<_, _> = known.collect();
