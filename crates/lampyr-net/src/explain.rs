@@ -17,6 +17,8 @@ impl Rule {
 
     fn whom(&self) -> String {
         match &self.target {
+            Target::Name(name) if self.deny => name.to_string(),
+            Target::Suffix(name) if self.deny => format!("every name below {name}"),
             Target::Name(name) => format!("{name}, where it is a public address"),
             Target::Suffix(name) => {
                 format!("every name below {name}, where it is a public address")
@@ -71,7 +73,7 @@ mod tests {
             ),
             (
                 "deny:*.example.com:22",
-                "denies TCP and UDP to every name below example.com, where it is a public address, port 22",
+                "denies TCP and UDP to every name below example.com, port 22",
             ),
             (
                 "10.0.0.0/8:1-2+5/udp",

@@ -5,7 +5,8 @@
 use std::time::{Duration, Instant};
 
 use lampyr_e2e::lab::{HOST_PORT, Lab, in_lab};
-use lampyr_e2e::{Envelope, Session, TestContext};
+use lampyr_e2e::{Envelope, Session, TestContext, eventually};
+use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -331,6 +332,55 @@ print('sent')
         {
             assert!(Instant::now() < deadline, "the network did not come back");
         }
+        session.stop();
+    });
+}
+
+#[test]
+fn a_policy_is_replaced_while_a_session_runs() {
+    in_lab("a_policy_is_replaced_while_a_session_runs", |lab: &Lab| {
+        let context = TestContext::shared();
+        let session = Session::start(&context, &["--net", "record"]);
+        let run = |program: &str| {
+            let call = session.exec("python3 -").stdin(format!("{TOOLS}{program}"));
+            call.within(MINUTE).envelope()
+        };
+        let policy = |words: &[&str]| {
+            let done = context.lampyr(["policy"].iter().chain(words)).finish();
+            assert_eq!(done.status(), Some(0), "{done:?}");
+            serde_json::from_str::<Value>(&done.stdout()).unwrap()
+        };
+        let sid = session.row().unwrap()["sid"].as_str().unwrap().to_owned();
+        let both = "
+print(ask('good.example.com', get('good.example.com')))
+print(ask('other.example.com', get('other.example.com'), 8080))
+";
+        let hello = "hello from 93.184.216.34:80\n";
+        assert_eq!(run(both).success(), format!("{hello}hello from 93.184.216.35:8080\n"));
+        let expected = json!(["good.example.com:80", "other.example.com:8080"]);
+        assert_eq!(policy(&["suggest", &sid])["rules"], expected);
+
+        let held = session.exec("python3 -").stdin(format!(
+            "{TOOLS}
+held = socket.create_connection(('93.184.216.35', 8080))
+held.sendall(get('other.example.com').encode())
+held.recv(1000)
+print('held', flush=True)
+try:
+    print(held.recv(1000))
+except Exception as e:
+    print(type(e).__name__)
+"
+        ));
+        let held = held.within(MINUTE).start();
+        eventually("the connection is not held", || lab.heard(":8080 heard").len() == 2);
+        policy(&["set", &sid, "--net", "allow=good.example.com:80"]);
+        assert_eq!(held.finish().envelope().success(), "held\nConnectionResetError\n");
+        let after = run(both);
+        assert_eq!(after.success(), format!("{hello}gaierror\n"));
+        // Each command is told of its own refusals alone.
+        assert_eq!(denied(&after, "other.example.com"), "no-rule");
+        assert!(run(&both[..60]).success() == hello && run("")["meta"]["denied"].is_null());
         session.stop();
     });
 }

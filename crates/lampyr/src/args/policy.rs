@@ -22,12 +22,11 @@ pub(crate) struct PolicyCheckArgs {
 
 /// The arguments of `policy set`.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false, args = ["net", "policy"])]
 pub(crate) struct PolicySetArgs {
     /// The session's id or name
     pub(crate) sid: String,
     /// What the VM may reach: none, public or allow=RULE[,RULE…]
-    #[arg(long, value_name = "NET")]
+    #[arg(long, value_name = "NET", required_unless_present = "policy", conflicts_with = "policy")]
     pub(crate) net: Option<String>,
     /// What the VM may reach, as a file of rules
     #[arg(long, value_name = "FILE")]
