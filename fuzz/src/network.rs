@@ -17,7 +17,7 @@ use crate::pieces::{cuttings, however_cut};
 
 /// The buffers of a stack, which it has whatever comes: half a megabyte may
 /// wait for the card, in a vector that grows.
-const BUFFERS: usize = 4 << 20;
+const BUFFERS: usize = 2 << 20;
 const CARD: Card = Card {
     mac: [2, 0x6c, 0x70, 1, 2, 3],
     v4: Ipv4Addr::new(100, 64, 1, 2),

@@ -13,6 +13,10 @@ pub(crate) const MAX_ADDRESSES: usize = 8;
 /// The longest chain of names from one to its addresses.
 const MAX_CHAIN: usize = 16;
 
+/// The least bytes of a question and of a record.
+const LEAST_QUERY: usize = 5;
+const LEAST_RECORD: usize = 11;
+
 /// What kind of address is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -51,7 +55,7 @@ pub enum Said {
 impl Question {
     /// Reads a question; `None` where there is nothing to be answered.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let message = Message::from_vec(bytes).ok()?;
+        let message = message(bytes)?;
         let asks = message.metadata.message_type == MessageType::Query
             && message.metadata.op_code == OpCode::Query;
         let [query] = message.queries.as_slice() else { return None };
@@ -108,6 +112,15 @@ pub fn ask(id: u16, name: &Domain, kind: Kind) -> Option<Vec<u8>> {
     message.to_vec().ok()
 }
 
+/// Reads a message, unless it claims to hold more than it could: the library
+/// makes room for all that is claimed.
+fn message(bytes: &[u8]) -> Option<Message> {
+    let (_, counts) = bytes.get(..12)?.split_at(4);
+    let count = |at: usize| usize::from(counts[at]) << 8 | usize::from(counts[at + 1]);
+    let least = 12 + count(0) * LEAST_QUERY + (count(2) + count(4) + count(6)) * LEAST_RECORD;
+    if least > bytes.len() { None } else { Message::from_vec(bytes).ok() }
+}
+
 fn absolute(name: &Domain) -> Option<Name> {
     Name::from_ascii(format!("{name}.")).ok()
 }
@@ -122,7 +135,7 @@ fn record_type(kind: Kind) -> Option<RecordType> {
 
 /// Reads what a server says to question `id`; `None`: it is no answer to that.
 pub fn hear(bytes: &[u8], id: u16, name: &Domain, kind: Kind) -> Option<Said> {
-    let message = Message::from_vec(bytes).ok()?;
+    let message = message(bytes)?;
     let meta = &message.metadata;
     let [query] = message.queries.as_slice() else { return None };
     let ours = Domain::parse(&query.name.to_ascii()).ok()? == *name
@@ -186,6 +199,13 @@ mod tests {
         assert_eq!(hear(&answer, 7, &name("b.example.com"), Kind::V4), None);
         assert_eq!(hear(&question.no_name(), 7, &question.name, Kind::V4), Some(Said::NoName));
         assert!(question.answer(&[IpAddr::from([0_u16; 8]); 20], 60).len() < 512);
+    }
+
+    #[test]
+    fn a_message_that_claims_too_much_is_not_read() {
+        let mut asked = ask(7, &name("a.example.com"), Kind::V4).unwrap();
+        asked[6..8].copy_from_slice(&[0xff, 0xff]);
+        assert!(Question::read(&asked).is_none());
     }
 
     #[test]
