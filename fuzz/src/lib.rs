@@ -11,6 +11,7 @@ mod compose;
 mod memory;
 mod mounts;
 mod mutate;
+mod network;
 mod pieces;
 mod room;
 pub mod seeds;
@@ -24,6 +25,7 @@ pub use archives::{archive, entries};
 pub use libfuzzer_sys;
 pub use mounts::mount;
 pub use mutate::mutate;
+pub use network::network;
 pub use wire::{frames, greeting, messages};
 
 /// A property: panics where it does not hold for the bytes.
@@ -38,6 +40,7 @@ pub fn property(target: &str) -> Option<Property> {
         "archive" => Some(archive),
         "entries" => Some(entries),
         "mount" => Some(mount),
+        "network" => Some(network),
         _ => None,
     }
 }

@@ -5,12 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
+use lampyr_net::{Domain, ask, compose_hello};
 use lampyr_proto::{
-    Control, Event, Exec, Exited, Greeting, Hello, Job, Kind, Lane, Request, Resumed, Welcome,
-    Window, encode, encode_message,
+    Card, Control, Event, Exec, Exited, Greeting, Hello, Job, Kind, Lane, Request, Resumed,
+    Welcome, Window, encode, encode_message,
 };
 
 use crate::compose::compose;
+use crate::network;
 
 /// An input in `seeds/<target>/<name>`.
 pub struct Seed {
@@ -41,6 +43,7 @@ pub fn all() -> Vec<Seed> {
     seeds.extend(of("archive", archives()));
     seeds.extend(of("entries", entries()));
     seeds.extend(of("mount", mounts()));
+    seeds.extend(of("network", networks()));
     seeds
 }
 
@@ -67,6 +70,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         clock_ns: 1,
         hostname: "guest".into(),
         machine_id: "0".repeat(32),
+        card: None,
     };
     let welcome = Event::Welcome(Welcome { generation: 1, kernel: "6.12".into() });
     let argv = Request::Exec(Box::new(Exec::new(Job::Argv(vec!["ls".into(), "-l".into()]))));
@@ -158,6 +162,35 @@ fn mounts() -> Vec<(&'static str, Vec<u8>)> {
     let link = vec![(1, 1, named(&[], "l")), (14, 2, words(&[2, 0])), (1, 2, named(&[], "f"))];
     let all = [("file", file), ("list", list), ("names", tree), ("link", link)];
     all.map(|(name, asked)| (name, chain(&asked))).to_vec()
+}
+
+/// What a guest says on its card, as the chain that the target reads, and the
+/// beginnings of its streams.
+fn networks() -> Vec<(&'static str, Vec<u8>)> {
+    let chain = |kind: u8, body: &[u8]| [&[kind, body.len() as u8], body].concat();
+    let name = Domain::parse("a.example.com").ok();
+    let question = name.and_then(|name| ask(7, &name, lampyr_net::Kind::V4)).unwrap_or_default();
+    let syn = [0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0];
+    let length = (8 + question.len() as u16).to_be_bytes();
+    let dns = [&[0x9c, 0x40, 0, 53], length.as_slice(), &[0, 0], &question].concat();
+    let echo = [8, 0, 0, 0, 0, 1, 0, 1, b'h', b'i'];
+    let solicit = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &Card::GATEWAY_V6.octets()].concat();
+    let request = b"POST / HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: 2\r\n\r\nhi";
+    let chunked =
+        b"PUT / HTTP/1.1\r\nHost: a.example.com\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    vec![
+        ("arp", chain(0, &network::arp())),
+        ("syn", chain(1, &syn)),
+        ("dns", chain(2, &dns)),
+        ("echo", chain(3, &echo)),
+        ("syn-v6", chain(4, &syn)),
+        ("neighbour", chain(6, &solicit)),
+        ("all", [chain(0, &network::arp()), chain(1, &syn), chain(2, &dns)].concat()),
+        ("frames", [&60_u32.to_be_bytes(), [0; 60].as_slice()].concat()),
+        ("hello", compose_hello(Some("a.example.com"))),
+        ("request", request.to_vec()),
+        ("chunks", chunked.to_vec()),
+    ]
 }
 
 fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {

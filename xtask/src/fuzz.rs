@@ -13,7 +13,8 @@ use crate::command::{bounded, run, say, status};
 use crate::failure::{At, Failure, Result};
 use crate::{packages, workspace};
 
-const TARGETS: &[&str] = &["frames", "messages", "greeting", "archive", "entries", "mount"];
+const TARGETS: &[&str] =
+    &["frames", "messages", "greeting", "archive", "entries", "mount", "network"];
 
 /// How long each target runs, unless somebody says so, and in `xtask test`.
 const SECONDS: u64 = 60;

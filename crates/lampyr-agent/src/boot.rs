@@ -12,6 +12,7 @@ use rustix::fs::inotify;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::card;
 use crate::cgroup::Cgroups;
 
 /// How long the host's devices may take to appear.
@@ -37,6 +38,7 @@ pub(crate) fn boot() -> io::Result<Guest> {
     if Path::new(ROOT_DISK).exists() {
         enter_root()?;
         finish_userland()?;
+        card::prepare()?;
     }
     Ok(Guest { port, cgroups: Cgroups::prepare() })
 }

@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use lampyr_proto::Resumed;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
+use crate::card;
+
 /// How far a new identity may reach.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -43,6 +45,7 @@ impl Identity {
         reseed(&self.random, &new.entropy)?;
         set_clock(new.clock_ns)?;
         rustix::system::sethostname(new.hostname.as_bytes())?;
+        new.card.as_ref().map_or(Ok(()), card::assume)?;
         match &self.machine_id {
             Some(file) => file.write_all_at(format!("{}\n", new.machine_id).as_bytes(), 0),
             None => Ok(()),

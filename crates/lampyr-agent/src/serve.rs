@@ -175,7 +175,12 @@ impl Server {
             Request::Clock(ns) => self.set_clock(stream, ns),
             Request::Mount(mount) => self.mount(stream, &mount),
             Request::Quiesce => self.rest(stream)?,
-            Request::Start(_) | Request::Attach(_) | Request::Status | Request::Stop(_) => {
+            Request::Start(_)
+            | Request::Attach(_)
+            | Request::Status
+            | Request::Stop(_)
+            | Request::Restrict(_)
+            | Request::Suggest => {
                 self.say(stream, &Event::Failed("only who owns a session does that".into()));
             }
         }

@@ -19,7 +19,7 @@ use crate::{AccelChoice, Error, HostSettings};
 /// there within one second.
 const PROBE_WAIT: Duration = Duration::from_secs(5);
 /// The machine that is tried.
-const PROBE_SPEC: MachineSpec = MachineSpec { cpus: 1, memory: 256 << 20 };
+const PROBE_SPEC: MachineSpec = MachineSpec { cpus: 1, memory: 256 << 20, network: false };
 
 /// What was found, and what that depends on.
 #[derive(Debug, Clone, Serialize, Deserialize)]

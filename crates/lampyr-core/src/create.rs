@@ -41,13 +41,14 @@ pub async fn create_image(
     request: &CreateRequest,
     output: &mut dyn Output,
 ) -> Result<Image, Error> {
-    let spec = MachineSpec { cpus: request.cpus, memory: request.memory.as_bytes() };
+    let (cpus, memory) = (request.cpus, request.memory.as_bytes());
+    let spec = MachineSpec { cpus, memory, network: false };
     let shape = Shape { spec, disk: request.disk_size };
     let template = Template::get(host, &request.from, shape).await?;
     // What is kept meanwhile is nobody's yet, and is not to be pruned.
     let blobs = Blobs::new(&host.store);
     let _hold = blobs.hold()?;
-    let mut sandbox = Box::pin(Sandbox::launch(host, &template, &Trace::new())).await?;
+    let mut sandbox = Box::pin(Sandbox::launch(host, &template, None, &Trace::new())).await?;
     let worked = Box::pin(work(&mut sandbox, host, &blobs, request, &template.image, output)).await;
     sandbox.end().await;
     let progress = &*host.progress;

@@ -117,6 +117,9 @@ pub enum Error {
     /// A volume that is to go is mounted.
     #[error("volume '{0}' is in use")]
     VolumeBusy(Name),
+    /// The network of a VM could not be started.
+    #[error("cannot start the VM's network: {0}")]
+    Network(std::io::Error),
     /// A port could not be taken.
     #[error("cannot listen on 127.0.0.1:{port}: {source}")]
     Port {

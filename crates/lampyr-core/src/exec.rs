@@ -198,6 +198,7 @@ pub(crate) fn outcome(exited: &Exited, duration: Duration) -> Outcome {
         write_bytes: exited.write_bytes,
         disk_full: exited.disk_full.unwrap_or(false),
         guest_wall_us: exited.wall_us,
+        net: exited.net.clone(),
     };
     Outcome { exit_code: exited.code.or(by_signal).unwrap_or(1) & 0xff, duration, usage }
 }

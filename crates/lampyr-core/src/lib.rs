@@ -19,6 +19,7 @@ mod images;
 mod measure;
 mod memory;
 mod mount;
+mod network;
 mod pool;
 mod random;
 mod run;
@@ -29,8 +30,10 @@ mod trace;
 mod volume;
 mod wish;
 
-/// Signals and window sizes for a command.
-pub use lampyr_proto::{Control, Window};
+/// What a VM may reach.
+pub use lampyr_net::{BadFile, BadPolicy, MAX_FILE as MAX_POLICY_FILE, Policy, Rule, read_policy};
+/// Signals and window sizes for a command, and what it did on the network.
+pub use lampyr_proto::{Control, Denied, NetUse, Window};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -122,11 +125,14 @@ pub struct RunRequest {
     pub forwards: Vec<Forward>,
     /// What of this host the VM sees.
     pub mounts: Vec<Mount>,
+    /// What it may reach; without that it has no network card.
+    pub net: Option<Policy>,
 }
 
 impl RunRequest {
     fn shape(&self) -> Shape {
-        let spec = MachineSpec { cpus: self.cpus, memory: self.memory.as_bytes() };
+        let network = self.net.is_some();
+        let spec = MachineSpec { cpus: self.cpus, memory: self.memory.as_bytes(), network };
         Shape { spec, disk: self.disk_size }
     }
 }
@@ -187,4 +193,6 @@ pub struct Usage {
     pub disk_full: bool,
     /// From spawn to exit as the agent saw it, in microseconds.
     pub guest_wall_us: u64,
+    /// What went over the network, where the machine has one.
+    pub net: Option<Box<NetUse>>,
 }

@@ -62,7 +62,7 @@ fn job(command: &str) -> Exec {
 /// Restores a machine as `run` does.
 pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error> {
     let template = Template::get(host, &request.image, request.shape()).await?;
-    let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
+    let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
     sandbox.awake().await?;
     Ok(Launched { sandbox })
 }

@@ -56,7 +56,7 @@ pub struct PoolMachine {
 
 impl PoolMachine {
     fn shape(&self) -> Shape {
-        let spec = MachineSpec { cpus: self.cpus, memory: self.memory };
+        let spec = MachineSpec { cpus: self.cpus, memory: self.memory, network: false };
         Shape { spec, disk: Size::bytes(self.disk_size) }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lampyr_engine::EngineError;
 use lampyr_image::{Image, ImageRef};
-use lampyr_proto::Exec;
+use lampyr_proto::{Exec, Exited};
 use lampyr_types::{ErrorKind, NoProgress, Span};
 
 use crate::exec::{Asked, Source, Terms, job, outcome};
@@ -12,7 +12,7 @@ use crate::forward::Forwards;
 use crate::mount::Mounts;
 use crate::sandbox::{Resting, Sandbox};
 use crate::template::{Purpose, Template};
-use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, files, pool, wish};
+use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, Usage, files, pool, wish};
 
 /// How long each `--copy` and `--download` may take.
 const COPY_WAIT: Span = Span::secs(600);
@@ -60,7 +60,7 @@ async fn ready(
     }
     let template = Template::of(host, purpose).await?;
     trace.done("template");
-    let sandbox = restore(host, image, template, trace).await?.rouse().await?;
+    let sandbox = restore(host, image, template, trace).await?.rouse(request.net.as_ref()).await?;
     let (sandbox, asked) = prepare(sandbox, request, exec, mounts, trace).await?;
     Ok((sandbox, asked, stop_signal))
 }
@@ -111,7 +111,17 @@ pub(crate) async fn work(
     let source = if request.stdin { Source::Ours } else { Source::Empty };
     let terms = Terms { timeout: Some(request.timeout), stop_signal, controls: None };
     let command = asked.finish(source, output, terms);
-    let exited = sandbox.while_alive(command).await.map_err(|e| failed(e, begun))?;
+    let ended = sandbox.while_alive(command).await;
+    let net = sandbox.net_use();
+    let exited = match ended {
+        Ok(exited) => Exited { net, ..exited },
+        Err(e) => {
+            return Err(RunError {
+                usage: Box::new(Usage { net, ..Usage::default() }),
+                ..failed(e, begun)
+            });
+        }
+    };
     // A command that was over when we heard that it could begin took as long as
     // the guest says, within what can be true.
     let said = Duration::from_micros(exited.wall_us).min(asked_at.elapsed());

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lampyr_engine::{EngineError, Machine};
-use lampyr_proto::{Event, Request, Resumed};
+use lampyr_net::{Mark, Network, Policy};
+use lampyr_proto::{Event, NetUse, Request, Resumed};
 use lampyr_store::{Lock, Part, at};
 use lampyr_types::SandboxId;
 use tokio::net::UnixStream;
 
 use crate::channel::{Channel, Stream};
 use crate::template::{Template, connection};
-use crate::{Error, Host, Trace, random};
+use crate::{Error, Host, Trace, network, random};
 
 /// How long a restored guest may take to answer. It is there in a tenth of a
 /// second; the rest is for a host that is very busy.
@@ -44,6 +45,7 @@ pub(crate) struct Sandbox {
     /// What says that the guest knows who it is, until it was heard.
     waking: Option<Stream>,
     patience: Duration,
+    network: Option<Arc<Network>>,
     home: Home,
 }
 
@@ -111,12 +113,15 @@ impl Resting {
         Ok(Self { id, machine, line, patience: RESUME_WAIT, home })
     }
 
-    /// Makes it somebody. What is asked before [`Sandbox::awake`] is done after
-    /// it has heard who it is.
-    pub(crate) async fn rouse(self) -> Result<Sandbox, Error> {
-        let Self { id, machine, line, patience, home } = self;
+    /// Makes it somebody, with a network under `policy` where its machine has a
+    /// card. What is asked before [`Sandbox::awake`] is done after it has heard
+    /// who it is.
+    pub(crate) async fn rouse(self, policy: Option<&Policy>) -> Result<Sandbox, Error> {
+        let Self { id, mut machine, line, patience, home } = self;
+        let network = policy.map(|policy| network::start(&mut *machine, policy)).transpose()?;
+        let network = network.map(Arc::new);
         let channel = Channel::greet(line);
-        let mut sandbox = Sandbox { id, machine, channel, waking: None, patience, home };
+        let mut sandbox = Sandbox { id, machine, channel, waking: None, patience, network, home };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }
@@ -127,9 +132,10 @@ impl Sandbox {
     pub(crate) async fn launch(
         host: &Host,
         template: &Template,
+        policy: Option<&Policy>,
         trace: &Trace,
     ) -> Result<Self, Error> {
-        Resting::restore(host, template, trace).await?.rouse().await
+        Resting::restore(host, template, trace).await?.rouse(policy).await
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -150,7 +156,9 @@ impl Sandbox {
     /// Tells the guest who it is now; no command runs before it knows.
     async fn wake(&mut self, id: SandboxId) -> Result<(), Error> {
         let channel = self.channel.clone();
-        let told = async { Ok(channel.open(&Request::Resumed(identity(id))).await?) };
+        let card = self.network.as_deref().map(Network::card);
+        let resumed = Request::Resumed(Resumed { card, ..identity(id) });
+        let told = async { Ok(channel.open(&resumed).await?) };
         self.waking = Some(self.while_alive(told).await?);
         Ok(())
     }
@@ -173,6 +181,16 @@ impl Sandbox {
     /// The conversation with its agent.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
+    }
+
+    /// Its network, where it has one.
+    pub(crate) fn network(&self) -> Option<Arc<Network>> {
+        self.network.clone()
+    }
+
+    /// All that went over its network so far.
+    pub(crate) fn net_use(&self) -> Option<Box<NetUse>> {
+        self.network.as_deref().map(|network| Box::new(network::used(network, &Mark::default())))
     }
 
     /// Who it is.
@@ -241,5 +259,6 @@ fn identity(id: SandboxId) -> Resumed {
         clock_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         hostname: format!("lampyr-{}", &hex[..8]),
         machine_id: hex,
+        card: None,
     }
 }

@@ -10,7 +10,7 @@ mod relay;
 pub(crate) mod socket;
 pub(crate) mod start;
 
-use crate::{Forward, Mount};
+use crate::{Forward, Mount, Policy};
 use lampyr_engine::MachineSpec;
 use lampyr_image::ImageRef;
 use lampyr_types::{Name, Size};
@@ -44,11 +44,14 @@ pub struct SessionRequest {
     pub forwards: Vec<Forward>,
     /// What of this host it sees.
     pub mounts: Vec<Mount>,
+    /// What it may reach; without that it has no network card.
+    pub net: Option<Policy>,
 }
 
 impl SessionRequest {
     fn spec(&self) -> MachineSpec {
-        MachineSpec { cpus: self.cpus, memory: self.memory }
+        let network = self.net.is_some();
+        MachineSpec { cpus: self.cpus, memory: self.memory, network }
     }
 
     fn disk(&self) -> Size {

@@ -189,10 +189,13 @@ pub(crate) fn of_image(store: &Store, image: &Image) -> Result<Vec<PathBuf>, Err
 /// Everything that a template depends on, in words.
 fn words(host: &Host, image: &Image, shape: Shape) -> String {
     let (kit, engine) = (&host.kit.manifest.digest, host.engine.fingerprint());
-    let MachineSpec { cpus, memory } = shape.spec;
+    let MachineSpec { cpus, memory, network } = shape.spec;
+    let card = if network { ", network card" } else { "" };
     let (name, digest) = (&image.name, &image.digest);
     let disk = shape.disk;
-    format!("kit {kit}, image {name} {digest}, {engine}, {cpus} cpus, {memory} bytes, disk {disk}")
+    format!(
+        "kit {kit}, image {name} {digest}, {engine}, {cpus} cpus, {memory} bytes, disk {disk}{card}"
+    )
 }
 
 /// Makes sure that a template fits on the disk: a guest whose memory has no

@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) monitor: RawFd,
     pub(crate) channel: RawFd,
     pub(crate) console: RawFd,
+    /// The wire of the network card, where there is one.
+    pub(crate) card: Option<RawFd>,
     /// The accelerator's device, where QEMU takes that by descriptor.
     pub(crate) accel_device: Option<RawFd>,
     pub(crate) firmware: Vec<PathBuf>,
@@ -61,6 +63,7 @@ impl Plan {
         self.memory(&mut line, program);
         self.wires(&mut line);
         self.disks(&mut line);
+        self.card(&mut line);
         self.start(&mut line);
         Self::seal(&mut line);
         line.0
@@ -138,6 +141,14 @@ impl Plan {
         }
     }
 
+    /// The address is the guest's to choose, and for us to believe or not.
+    fn card(&self, line: &mut Line) {
+        if let Some(fd) = self.card {
+            line.add(["-netdev", &format!("stream,id=net,addr.type=fd,addr.str={fd}")]);
+            line.add(["-device", "virtio-net-device,netdev=net"]);
+        }
+    }
+
     fn start(&self, line: &mut Line) {
         match &self.start {
             Start::Kernel { kernel, initramfs, append } => {
@@ -206,13 +217,14 @@ mod tests {
     fn plan(memory: Memory) -> Plan {
         Plan {
             accel: Accel::Tcg,
-            spec: MachineSpec { cpus: 2, memory: 1 << 30 },
+            spec: MachineSpec { cpus: 2, memory: 1 << 30, network: false },
             memory,
             disks: vec![20, 21, 22],
             start: Start::Incoming,
             monitor: 3,
             channel: 4,
             console: 5,
+            card: None,
             accel_device: None,
             firmware: vec![],
         }
@@ -223,9 +235,17 @@ mod tests {
         let line = plan(Memory::Anonymous).arguments(&program(Version(10, 0, 0))).join(" ");
         let seal = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
         assert!(line.contains(&format!("-sandbox {seal}")));
-        for outside in ["-netdev", "-nic", "virtfs", "fsdev", "vhost"] {
+        for outside in ["-netdev", "virtio-net", "-nic", "virtfs", "fsdev", "vhost"] {
             assert!(!line.contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn a_card_is_a_wire_to_us_and_nothing_else() {
+        let carded = Plan { card: Some(7), ..plan(Memory::Anonymous) };
+        let line = carded.arguments(&program(Version(10, 0, 0))).join(" ");
+        let wire = "-netdev stream,id=net,addr.type=fd,addr.str=7 -device virtio-net-device";
+        assert!(line.contains(wire) && line.matches("netdev").count() == 2, "{line}");
     }
 
     #[test]

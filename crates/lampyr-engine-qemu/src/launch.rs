@@ -168,6 +168,8 @@ impl<'a> Launch<'a> {
         start: Start,
     ) -> Result<QemuMachine, EngineError> {
         let disks = disks.into_iter().map(|disk| self.inherited.add(disk)).collect();
+        let card = spec.network.then(|| wire(&mut self.inherited)).transpose()?;
+        let (card, card_fd) = card.unzip();
         let plan = Plan {
             accel,
             spec,
@@ -177,6 +179,7 @@ impl<'a> Launch<'a> {
             monitor: self.monitor_fd,
             channel: self.channel_fd,
             console: self.console_fd,
+            card: card_fd,
             accel_device: self.accel_device,
             firmware: self.program.firmware.iter().map(|dir| self.place(dir)).collect(),
         };
@@ -185,7 +188,9 @@ impl<'a> Launch<'a> {
         let log = Log::default();
         let mut said = vec![log.follow(self.console)];
         said.extend(child.stderr.take().map(|stderr| log.follow(stderr)));
-        Ok(QemuMachine::new(child, Qmp::new(self.monitor), self.channel, log, said))
+        let mut machine = QemuMachine::new(child, Qmp::new(self.monitor), self.channel, log, said);
+        machine.keep_card(card);
+        Ok(machine)
     }
 
     /// A part of the program's folder as the jailed process can reach it.

@@ -31,6 +31,7 @@ pub(crate) struct QemuMachine {
     child: Child,
     qmp: Qmp,
     channel: Option<UnixStream>,
+    card: Option<UnixStream>,
     memory: Option<File>,
     log: Log,
     said: Vec<JoinHandle<()>>,
@@ -44,12 +45,17 @@ impl QemuMachine {
         log: Log,
         said: Vec<JoinHandle<()>>,
     ) -> Self {
-        Self { child, qmp, channel: Some(channel), memory: None, log, said }
+        Self { child, qmp, channel: Some(channel), card: None, memory: None, log, said }
     }
 
     /// Remembers the file that holds the guest's memory.
     pub(crate) fn keep_memory(&mut self, memory: Option<File>) {
         self.memory = memory;
+    }
+
+    /// Remembers our end of the network card.
+    pub(crate) fn keep_card(&mut self, card: Option<UnixStream>) {
+        self.card = card;
     }
 
     /// Runs monitor commands, in time.
@@ -124,6 +130,10 @@ impl QemuMachine {
 impl Machine for QemuMachine {
     fn channel(&mut self) -> Option<UnixStream> {
         self.channel.take()
+    }
+
+    fn card(&mut self) -> Option<UnixStream> {
+        self.card.take()
     }
 
     fn save(mut self: Box<Self>) -> Promise<'static, Result<Vec<u8>, EngineError>> {

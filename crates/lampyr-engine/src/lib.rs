@@ -52,6 +52,13 @@ pub trait Machine: Send {
     /// The byte channel to the agent; there is one, and it is given once.
     fn channel(&mut self) -> Option<UnixStream>;
 
+    /// The other end of its network card, where it has one: Ethernet frames,
+    /// each behind its length in four bytes, the highest first. It is given
+    /// once.
+    fn card(&mut self) -> Option<UnixStream> {
+        None
+    }
+
     /// Pauses the machine and returns its device state; its memory is then
     /// whole in the file that it was booted with. The machine ends.
     fn save(self: Box<Self>) -> Promise<'static, Result<Vec<u8>, EngineError>>;

@@ -11,6 +11,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Memory in bytes, a multiple of 2 MiB.
     pub memory: u64,
+    /// Whether it has a network card.
+    pub network: bool,
 }
 
 /// What a machine boots from. All of it is open files.

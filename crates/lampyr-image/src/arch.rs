@@ -35,7 +35,8 @@ pub(crate) struct Facts {
     pub(crate) qemu_program: &'static str,
 }
 
-const MODULES: &[&str] = &["virtio_mmio", "virtio_console", "virtio_blk", "ext4", "fuse"];
+const MODULES: &[&str] =
+    &["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "ext4", "fuse"];
 
 const X86_64: Facts = Facts {
     name: "x86_64",

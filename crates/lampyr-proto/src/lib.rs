@@ -28,8 +28,8 @@ pub use frame::{
 };
 pub use greeting::{GREETING_LEN, Greeting, GreetingScanner};
 pub use message::{
-    Control, Event, Exec, Exited, Failure, Hello, Job, Mount, Request, Resumed, Start, Status,
-    Welcome, Window, decode_message, encode_message,
+    Card, Control, Denied, Event, Exec, Exited, Failure, Hello, Job, Mount, NetUse, Request,
+    Resumed, Start, Status, Welcome, Window, decode_message, encode_message,
 };
 pub use window::{ReceiveWindow, SendWindow, WINDOW};
 

@@ -1,5 +1,7 @@
 //! The typed messages. Fields are numbered and optional where they came later.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use minicbor::{Decode, Encode};
 
 use crate::WireError;
@@ -47,6 +49,14 @@ pub enum Request {
     /// once the clock is set.
     #[n(9)]
     Clock(#[n(0)] u64),
+    /// Hold the network to these rules from now on. Answered by
+    /// [`Event::Done`] once they are in force. Only who owns a session answers
+    /// this and what follows.
+    #[n(10)]
+    Restrict(#[n(0)] Vec<String>),
+    /// Which rules open what was reached so far? Answered by [`Event::Rules`].
+    #[n(11)]
+    Suggest,
 }
 
 /// The host introduces itself.
@@ -86,12 +96,49 @@ pub struct Resumed {
     /// The new machine id: 32 hexadecimal digits.
     #[n(3)]
     pub machine_id: String,
+    /// The network card that the machine has from now on.
+    #[n(4)]
+    pub card: Option<Card>,
 }
 
 impl std::fmt::Debug for Resumed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The entropy is a secret and stays out of every log.
         f.debug_struct("Resumed").field("hostname", &self.hostname).finish_non_exhaustive()
+    }
+}
+
+/// A guest's network card. What is the same for all of them is in [`Self::MTU`]
+/// and what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Card {
+    /// Its hardware address.
+    #[n(0)]
+    pub mac: [u8; 6],
+    /// Its only IPv4 address.
+    #[n(1)]
+    pub v4: Ipv4Addr,
+    /// Its only IPv6 address.
+    #[n(2)]
+    pub v6: Ipv6Addr,
+}
+
+impl Card {
+    /// The longest packet, in bytes. The card is no real wire: the longer a
+    /// packet, the fewer an emulated processor has to see.
+    pub const MTU: u16 = 16_384;
+    /// The gateway, which is the resolver as well. Nobody else has this
+    /// address: it is reserved for the inner end of a tunnel.
+    pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
+    /// The gateway for IPv6.
+    pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    /// The hardware address of the gateway.
+    pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x6c, 0x61, 0x6d, 0x70, 0x01];
+
+    /// Whether this is the gateway's address.
+    pub fn is_gateway(address: IpAddr) -> bool {
+        address == IpAddr::V4(Self::GATEWAY_V4) || address == IpAddr::V6(Self::GATEWAY_V6)
     }
 }
 
@@ -230,6 +277,9 @@ pub enum Event {
     /// The answer to [`Request::Status`].
     #[n(7)]
     Status(#[n(0)] Status),
+    /// The answer to [`Request::Suggest`].
+    #[n(8)]
+    Rules(#[n(0)] Vec<String>),
 }
 
 /// A failure with a kind.
@@ -306,6 +356,51 @@ pub struct Exited {
     /// It failed, and the root file system had no free block at its end.
     #[n(12)]
     pub disk_full: Option<bool>,
+    /// What went over the network meanwhile, as who owns the machine saw it.
+    #[n(13)]
+    pub net: Option<Box<NetUse>>,
+}
+
+/// What went over the network, and what was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NetUse {
+    /// Bytes from the guest.
+    #[n(0)]
+    pub sent: u64,
+    /// Bytes to the guest.
+    #[n(1)]
+    pub received: u64,
+    /// Connections that were opened.
+    #[n(2)]
+    pub connections: u64,
+    /// What was refused.
+    #[n(3)]
+    pub denied: Vec<Denied>,
+}
+
+/// What was refused of a guest, and how often.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Denied {
+    /// A name where one is known, else an address.
+    #[n(0)]
+    pub host: String,
+    /// The port.
+    #[n(1)]
+    pub port: u16,
+    /// `tcp`, `udp` or `dns`.
+    #[n(2)]
+    pub proto: String,
+    /// The word for why.
+    #[n(3)]
+    pub reason: String,
+    /// A rule that would open it, where one could.
+    #[n(4)]
+    pub rule_hint: Option<String>,
+    /// How often.
+    #[n(5)]
+    pub count: u64,
 }
 
 /// A message as the payload of a frame.

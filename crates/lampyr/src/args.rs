@@ -1,6 +1,7 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
 mod images;
+mod policy;
 mod pool;
 mod session;
 mod volume;
@@ -13,6 +14,7 @@ pub(crate) use images::{
     CreateArgs, ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs,
     PushArgs, SaveArgs,
 };
+pub(crate) use policy::{PolicyCommand, PolicySetArgs};
 pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
@@ -58,6 +60,9 @@ pub(crate) enum Command {
     /// Own a VM that a pool's keeper has asked for.
     #[command(hide = true)]
     PoolMember,
+    /// Explain a network policy, change a session's, or ask what it would need
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Check what this host can do and what is in the way
     Doctor(DoctorArgs),
     /// Remove what processes that died have left
@@ -117,6 +122,12 @@ pub(crate) struct MachineArgs {
     /// Let the VM see a volume, or a directory of this host
     #[arg(long, value_name = "NAME_OR_PATH:GUEST[:ro]")]
     pub(crate) volume: Vec<String>,
+    /// What the VM may reach: none, public, record or allow=RULE[,RULE…] [default: none]
+    #[arg(long, value_name = "NET", conflicts_with = "policy")]
+    pub(crate) net: Option<String>,
+    /// What the VM may reach, as a file of rules
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<String>,
     /// Memory of the VM [default: 1GB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,

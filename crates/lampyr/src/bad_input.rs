@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lampyr_image::BadImageRef;
 use lampyr_types::{BadName, BadQuantity, Size, Span};
 
+use crate::core_api::{BadFile, BadPolicy};
 use crate::env_vars::Variable;
 
 /// A request that makes no sense; nothing was started.
@@ -95,6 +96,20 @@ pub(crate) enum BadInput {
         /// What it should look like.
         form: &'static str,
     },
+    /// Nothing that a VM could be held to.
+    #[error("--net: {0}")]
+    Net(BadPolicy),
+    /// A file that is no policy.
+    #[error("{}: {source}", path.display())]
+    PolicyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BadFile,
+    },
+    /// A file that is much too long to be one.
+    #[error("--policy: {} is too long for a policy", .0.display())]
+    PolicySize(PathBuf),
     /// A label without a name or a value.
     #[error("invalid label '{0}': it is not KEY=VALUE")]
     Label(String),
@@ -320,6 +335,10 @@ impl BadInput {
                 "give each a directory of its own below '/', for example: --mount ./src:/src"
             }
             Self::NotDirectory { .. } => "mount the directory that it is in, or use --copy",
+            Self::Net(_) => "for example: --net allow=api.example.com,*.cdn.example.com:443",
+            Self::PolicyFile { .. } | Self::PolicySize(_) => {
+                "for example: rules = [\"api.example.com:443\", \"host:8080\"]"
+            }
             Self::Label(_) => "for example: --label team=build",
             Self::Name(_) => "a name is up to 63 of a-z, 0-9, '.', '_' and '-', as in build-cache",
             Self::Transfer { flag: "--copy", .. } => "for example: --copy ./input:/data",

@@ -5,6 +5,7 @@ mod config;
 mod image;
 mod machine;
 mod mounts;
+mod net;
 mod pool;
 mod registry;
 mod run;
@@ -28,9 +29,12 @@ use crate::world::World;
 use config::Config;
 pub(crate) use image::{CreateSettings, image, reference};
 use machine::Machine;
+pub(crate) use net::{NewPolicy, policy_file};
 pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
-pub(crate) use session::{Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings};
+pub(crate) use session::{
+    Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings, sid,
+};
 pub(crate) use volume::{NewVolume, volume_name};
 
 /// How a command that answers with data prints it.

@@ -9,6 +9,7 @@
 
 mod call;
 mod envelope;
+pub mod lab;
 mod processes;
 mod session;
 

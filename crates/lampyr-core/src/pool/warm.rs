@@ -36,7 +36,7 @@ pub(super) async fn warm(
 async fn exercise(resting: Resting) -> Result<Resting, Error> {
     let line = again(&resting.line)
         .map_err(|source| EngineError::Io { what: "keep the connection to a VM", source })?;
-    let mut sandbox = resting.rouse().await?;
+    let mut sandbox = resting.rouse(None).await?;
     sandbox.awake().await?;
     let channel = sandbox.channel();
     let job = Exec::new(Job::Shell(COMMAND.to_owned()));

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::channel::{Channel, ChannelError};
 use crate::exec::{Asked, Source, Terms, job, outcome};
-use crate::{Command, CopyIn, CopyOut, Error, Outcome, Output, RunError, files};
+use crate::{Command, CopyIn, CopyOut, Error, Outcome, Output, Policy, RunError, files};
 
 use super::record::{self, Found, SessionRecord};
 use super::socket;
@@ -139,6 +139,23 @@ impl SessionClient {
                 let uptime = Duration::from_millis(uptime_ms);
                 Ok(Vitals { uptime, active_execs, memory_bytes })
             }
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Holds its network to another policy from now on.
+    pub async fn restrict(&self, policy: &Policy) -> Result<(), Error> {
+        let rules = policy.rules().iter().map(ToString::to_string).collect();
+        match self.ask(&Request::Restrict(rules), PATIENCE).await? {
+            Event::Done => Ok(()),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// The rules that open what it has reached so far, and nothing else.
+    pub async fn suggest(&self) -> Result<Vec<String>, Error> {
+        match self.ask(&Request::Suggest, PATIENCE).await? {
+            Event::Rules(rules) => Ok(rules),
             other => Err(strange(&other)),
         }
     }

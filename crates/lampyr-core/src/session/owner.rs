@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use lampyr_net::{Mark, Network, Policy};
 use lampyr_oci::Config;
-use lampyr_proto::{Control, Event, Exec, Failure, Request, Status};
+use lampyr_proto::{Control, Event, Exec, Exited, Failure, Request, Status};
 use lampyr_types::{ErrorKind, SandboxId};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, watch};
@@ -15,7 +16,7 @@ use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, SessionRequest, Trace, memory, wish};
+use crate::{Error, Host, SessionRequest, Trace, memory, network, wish};
 
 use super::clock::{self, WallClock};
 use super::job::{self, Jobs};
@@ -41,6 +42,7 @@ pub(super) struct Session {
     /// What became of the session; whoever listens is still to be told.
     fate: watch::Sender<Option<Fate>>,
     pub(super) jobs: Jobs,
+    network: Option<Arc<Network>>,
     clock: WallClock,
 }
 
@@ -59,6 +61,16 @@ pub(super) struct Busy(Arc<Session>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.live(Happening::Answered);
+    }
+}
+
+/// Counts what goes over a session's network while something runs in it.
+pub(super) struct Meter(Option<(Mark, Arc<Network>)>);
+
+impl Meter {
+    /// Adds what was counted to how something ended.
+    pub(super) fn read(self, exited: &mut Exited) {
+        exited.net = self.0.map(|(mark, network)| Box::new(network::used(&network, &mark)));
     }
 }
 
@@ -96,7 +108,7 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let mounts = Mounts::open(&host.store, &request.mounts)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     let template = Template::get(host, &request.image, shape).await?;
-    let mut sandbox = Sandbox::launch(host, &template, &Trace::new()).await?;
+    let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
     sandbox.awake().await?;
     let channel = sandbox.channel();
     sandbox.while_alive(mounts.attach(&channel)).await?;
@@ -150,6 +162,7 @@ impl Session {
             ending: watch::Sender::new(false),
             fate: watch::Sender::new(None),
             jobs,
+            network: sandbox.network(),
             clock: WallClock::told(),
         }
     }
@@ -170,6 +183,11 @@ impl Session {
     /// What asks something in it to end.
     pub(super) fn stop_signal(&self) -> i32 {
         wish::stop_signal(&self.config)
+    }
+
+    /// Begins to count what goes over the network.
+    pub(super) fn meter(&self) -> Meter {
+        Meter(self.network.clone().map(|network| (network.mark(), network)))
     }
 
     /// Tells when what runs is to end.
@@ -287,6 +305,23 @@ impl Session {
         }
     }
 
+    /// Puts other rules in force.
+    fn restrict(&self, rules: &[String]) -> Event {
+        let Some(network) = &self.network else { return Event::Failure(no_card()) };
+        match Policy::of(rules.iter().map(String::as_str)) {
+            Ok(policy) => {
+                network.replace(policy);
+                Event::Done
+            }
+            Err(e) => Event::Failed(e.to_string()),
+        }
+    }
+
+    fn suggest(&self) -> Event {
+        let rules = self.network.as_ref().map(|network| network::suggestion(network));
+        rules.map_or_else(|| Event::Failure(no_card()), Event::Rules)
+    }
+
     /// Ends the session for a client, and says so when nothing of it is left.
     async fn stop(self: &Arc<Self>, grace: Duration, answer: &Answer) {
         let mut fate = self.fate.subscribe();
@@ -325,6 +360,8 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
             Err(failure) => Event::Failure(failure),
         },
         Request::Status => Event::Status(session.status()),
+        Request::Restrict(rules) => session.restrict(&rules),
+        Request::Suggest => session.suggest(),
         Request::Hello(_)
         | Request::Resumed(_)
         | Request::Quiesce
@@ -345,8 +382,18 @@ fn no_job(name: &str) -> Failure {
     }
 }
 
+fn no_card() -> Failure {
+    Failure {
+        host_us: None,
+        kind: ErrorKind::Usage.word().to_owned(),
+        message: "the session has no network card".into(),
+        hint: Some("start one that has: lampyr session start --net allow=RULE".into()),
+    }
+}
+
 fn stopped() -> Failure {
     Failure {
+        host_us: None,
         kind: ErrorKind::SessionDisconnected.word().to_owned(),
         message: "the session was stopped".into(),
         ..Failure::default()

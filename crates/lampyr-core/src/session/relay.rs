@@ -11,6 +11,7 @@ use super::owner::{Session, comes};
 /// Runs a process for a client. It ends with the client.
 pub(super) async fn exec(session: &Session, served: Served, exec: Exec) {
     let Served { input, controls, answer, .. } = served;
+    let meter = session.meter();
     let opened = session.channel().open(&Request::Exec(Box::new(exec))).await;
     let Ok(stream) = opened else { return session.tell_fate(&answer).await };
     let to_guest = stream.input();
@@ -21,7 +22,12 @@ pub(super) async fn exec(session: &Session, served: Served, exec: Exec) {
         () = messages(controls, session, &to_guest) => return,
     };
     match ended {
-        Some(event) => drop(answer.say(&event).await),
+        Some(mut event) => {
+            if let Event::Exited(exited) = &mut event {
+                meter.read(exited);
+            }
+            let _ = answer.say(&event).await;
+        }
         None => session.tell_fate(&answer).await,
     }
 }

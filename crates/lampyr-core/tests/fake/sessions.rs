@@ -24,6 +24,7 @@ fn plain() -> SessionRequest {
         env: Vec::new(),
         ttl_ms: None,
         forwards: Vec::new(),
+        net: None,
         mounts: Vec::new(),
     }
 }

@@ -203,6 +203,7 @@ fn request(command: Command) -> RunRequest {
         copy_out: Vec::new(),
         stdin: false,
         forwards: Vec::new(),
+        net: None,
         mounts: Vec::new(),
     }
 }

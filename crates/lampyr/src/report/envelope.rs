@@ -7,7 +7,7 @@ use lampyr_types::ErrorKind;
 use serde_json::{Map, Value, json};
 
 use crate::core_api::capture::{Captured, Truncated};
-use crate::core_api::{Outcome, Output, OutputStream, RunError, Usage};
+use crate::core_api::{Denied, NetUse, Outcome, Output, OutputStream, RunError, Usage};
 use crate::printer::Printer;
 
 use super::Report;
@@ -72,7 +72,7 @@ pub(super) fn closing(result: &Result<Outcome, RunError>) -> Map<String, Value> 
             object.insert("error".to_owned(), error.kind.word().into());
             object.insert("message".to_owned(), error.message.clone().into());
             object.extend(error.hint.clone().map(|hint| ("hint".to_owned(), hint.into())));
-            (error.duration, error.usage.as_ref())
+            (error.duration, &*error.usage)
         }
     };
     object.insert("duration_ms".to_owned(), (duration.as_millis() as u64).into());
@@ -105,10 +105,31 @@ fn meta(usage: &Usage) -> Option<Value> {
         ("left_running", usage.left_running.then_some(Value::Bool(true))),
         ("oom", usage.oom.then_some(Value::Bool(true))),
         ("pids_limit", usage.pids_limit.then_some(Value::Bool(true))),
+        ("net", usage.net.as_deref().map(net)),
+        ("denied", usage.net.as_deref().and_then(denied)),
     ];
     let known = facts.into_iter().filter_map(|(key, fact)| Some((key.to_owned(), fact?)));
     let known: Map<_, _> = known.collect();
     (!known.is_empty()).then_some(known.into())
+}
+
+fn net(used: &NetUse) -> Value {
+    let NetUse { sent, received, connections, .. } = used;
+    json!({"sent_bytes": sent, "received_bytes": received, "connections": connections})
+}
+
+/// What was refused, where anything was.
+fn denied(used: &NetUse) -> Option<Value> {
+    let row = |denied: &Denied| {
+        let Denied { host, port, proto, reason, rule_hint, count } = denied;
+        let mut row = json!({"host": host, "port": port, "proto": proto, "reason": reason});
+        row["count"] = (*count).into();
+        if let Some(hint) = rule_hint {
+            row["rule_hint"] = hint.clone().into();
+        }
+        row
+    };
+    (!used.denied.is_empty()).then(|| used.denied.iter().map(row).collect())
 }
 
 fn truncated(cut: &Truncated) -> Value {

@@ -5,10 +5,11 @@ use lampyr_types::Size;
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
-use crate::core_api::{Forward, Mount};
+use crate::core_api::{Forward, Mount, Policy};
 use crate::env_vars;
 
 use super::mounts::mounts;
+use super::net::net;
 use super::{Layers, Picked, parse, shown};
 
 /// The least memory a VM lives with.
@@ -28,6 +29,7 @@ pub(super) struct Machine {
     pub(super) disk_size: Size,
     pub(super) forwards: Vec<Forward>,
     pub(super) mounts: Vec<Mount>,
+    pub(super) net: Option<Policy>,
 }
 
 impl Machine {
@@ -39,6 +41,7 @@ impl Machine {
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,
             mounts: mounts(args)?,
+            net: net(args)?,
             forwards: args.forward.iter().map(|given| forward(given)).collect::<Result<_, _>>()?,
         })
     }

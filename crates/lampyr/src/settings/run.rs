@@ -51,6 +51,7 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
         disk_size: machine.disk_size,
         forwards: machine.forwards,
         mounts: machine.mounts,
+        net: machine.net,
         timeout: timeout(args.timeout.as_deref(), layers)?,
         env: variables(&args.env)?,
         workdir: workdir.transpose()?,

@@ -42,6 +42,7 @@ impl StartSettings {
             env: variables(&args.env)?,
             forwards: machine.forwards,
             mounts: machine.mounts,
+            net: machine.net,
             ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
         };
         Ok(Self { request, host: layers.host()? })
@@ -196,7 +197,7 @@ fn remote(given: &str) -> Option<(&str, &str)> {
 }
 
 /// A session's id or name; what `session start` printed will do.
-pub(super) fn sid(given: &str) -> Result<String, BadInput> {
+pub(crate) fn sid(given: &str) -> Result<String, BadInput> {
     let given = given.trim();
     let word = match serde_json::from_str::<serde_json::Value>(given) {
         Ok(value) if value.is_object() => value["sid"].as_str().unwrap_or_default().to_owned(),

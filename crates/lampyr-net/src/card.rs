@@ -1,0 +1,20 @@
+//! Cards for guests.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use lampyr_proto::Card;
+
+use crate::entropy;
+
+/// A card that no other sandbox is likely to have.
+pub(crate) fn random() -> Card {
+    let [net @ .., mac, high, low]: [u8; 6] = entropy::bytes();
+    let [first, second, third] = net;
+    let group = u16::from_be_bytes([high, low]);
+    Card {
+        mac: [0x02, 0x6c, 0x70, mac, high, low],
+        // In the carriers' range, which no network at home or in a company has.
+        v4: Ipv4Addr::new(100, 64 | (first & 0x3f), second, third.clamp(1, 254)),
+        v6: Ipv6Addr::new(0xfd6c, 0x616d, 0x7079, group, 0, 0, 0, 2),
+    }
+}

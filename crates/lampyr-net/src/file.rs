@@ -1,0 +1,99 @@
+//! A policy as a file: TOML or JSON.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{BadPolicy, Policy};
+
+/// The longest file that is read, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// A network policy of Lampyr.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PolicyFile {
+    /// Rules as `--net allow=` has them: `[deny:]TARGET[:PORTS][/udp]`. The
+    /// first that matches decides; what none matches is denied.
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 300)))]
+    rules: Vec<String>,
+}
+
+/// Why a file is no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadFile {
+    /// Not TOML, or not JSON, of this shape.
+    #[error("line {line}: {message}")]
+    Syntax {
+        /// Where, from 1 on.
+        line: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// Its rules do not hold.
+    #[error(transparent)]
+    Policy(#[from] BadPolicy),
+}
+
+/// Reads a policy file. What begins with a brace is JSON.
+pub fn read(text: &str) -> Result<Policy, BadFile> {
+    let file = if text.trim_start().starts_with('{') { json(text)? } else { toml(text)? };
+    Ok(Policy::of(file.rules.iter().map(String::as_str))?)
+}
+
+fn json(text: &str) -> Result<PolicyFile, BadFile> {
+    let bad = |e: serde_json::Error| {
+        let said = e.to_string();
+        let message = said.split(" at line ").next().unwrap_or_default().to_owned();
+        BadFile::Syntax { line: e.line(), message }
+    };
+    serde_json::from_str(text).map_err(bad)
+}
+
+fn toml(text: &str) -> Result<PolicyFile, BadFile> {
+    toml::from_str(text).map_err(|e| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let message = e.message().lines().next().unwrap_or_default().to_owned();
+        BadFile::Syntax { line: before.matches('\n').count() + 1, message }
+    })
+}
+
+/// The JSON Schema of a policy file.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(PolicyFile).to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_languages_say_the_same() {
+        let toml = read("rules = [\n  'deny:x.example.com',\n  '*.example.com:443',\n]\n").unwrap();
+        let json = read(r#"{"rules": ["deny:x.example.com", "*.example.com:443"]}"#).unwrap();
+        assert_eq!(toml, json);
+        assert_eq!(toml.to_string(), "allow=deny:x.example.com,*.example.com:443");
+    }
+
+    #[test]
+    fn a_bad_file_is_pointed_at() {
+        let rows = [
+            ("rules = [\n", "line 1: "),
+            ("rules = []\nrule = []", "line 2: unknown field `rule`"),
+            ("{\"rules\": 3}", "line 1: invalid type"),
+            ("", "line 1: missing field `rules`"),
+            ("rules = ['a.b:x']", "invalid rule 'a.b:x', character 5: this is no port"),
+        ];
+        for (text, expected) in rows {
+            let said = read(text).unwrap_err().to_string();
+            assert!(said.starts_with(expected), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_schema_in_the_repository_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/policy.schema.json");
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        let made = format!("{:#}\n", schema());
+        assert_eq!(found, made, "docs/policy.schema.json is not what the code reads");
+    }
+}

@@ -1,0 +1,117 @@
+//! Frames on a stream as QEMU has them: four bytes of length, the highest
+//! first, and the frame.
+
+use lampyr_proto::Card;
+
+/// The longest frame that goes anywhere: a packet and its Ethernet header.
+pub const MAX_FRAME: usize = Card::MTU as usize + 14;
+/// The longest frame that QEMU says; a longer one is no QEMU's.
+const MAX_SAID: usize = 4096 + 65_536;
+const LENGTH: usize = 4;
+/// What waits for QEMU at most, in bytes, before nothing more is made.
+const MAX_WAITING: usize = 512 << 10;
+
+/// The stream is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken;
+
+/// Finds the frames in what comes.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Inbox {
+    /// Takes what has come.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame.
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, Broken> {
+        let rest = self.bytes.get(self.taken..).unwrap_or_default();
+        let Some((length, rest)) = rest.split_first_chunk::<LENGTH>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > MAX_SAID {
+            return Err(Broken);
+        }
+        let Some(frame) = rest.get(..length) else { return Ok(None) };
+        self.taken += LENGTH + length;
+        Ok(Some(frame))
+    }
+}
+
+/// The frames that are to go.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    /// Whether another frame has room.
+    pub fn has_room(&self) -> bool {
+        self.bytes.len() - self.sent < MAX_WAITING
+    }
+
+    /// Adds a frame of this length, which `fill` writes.
+    pub fn push<R>(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.bytes.extend_from_slice(&(length as u32).to_be_bytes());
+        let start = self.bytes.len();
+        self.bytes.resize(start + length, 0);
+        fill(self.bytes.get_mut(start..).unwrap_or_default())
+    }
+
+    /// What is to go.
+    pub fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    /// So much of it has gone.
+    pub fn sent(&mut self, length: usize) {
+        self.sent += length;
+        if self.waiting().is_empty() {
+            self.bytes.clear();
+            self.sent = 0;
+        } else if self.sent > MAX_WAITING {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_whole_however_they_are_cut() {
+        let mut out = Outbox::default();
+        for frame in [&b"one"[..], b"", b"three"] {
+            out.push(frame.len(), |room| room.copy_from_slice(frame));
+        }
+        let bytes = out.waiting().to_vec();
+        for size in [1, 3, bytes.len()] {
+            let (mut inbox, mut frames) = (Inbox::default(), Vec::new());
+            for piece in bytes.chunks(size) {
+                inbox.feed(piece);
+                while let Some(frame) = inbox.next_frame().unwrap() {
+                    frames.push(frame.to_vec());
+                }
+            }
+            assert_eq!(frames, [&b"one"[..], b"", b"three"]);
+        }
+        out.sent(bytes.len());
+        assert!(out.waiting().is_empty() && out.has_room());
+    }
+
+    #[test]
+    fn a_frame_that_no_qemu_says_ends_it() {
+        let mut inbox = Inbox::default();
+        inbox.feed(&u32::MAX.to_be_bytes());
+        assert_eq!(inbox.next_frame(), Err(Broken));
+    }
+}

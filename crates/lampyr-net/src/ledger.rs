@@ -1,0 +1,190 @@
+//! What went through, and what was refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crate::policy::Reason;
+
+/// The most refusals that are told apart.
+const MAX_DENIED: usize = 128;
+
+/// The most hosts that are told apart of those that were reached.
+const MAX_CONTACTS: usize = 500;
+/// The most ports of one of them.
+const MAX_PORTS: usize = 16;
+
+/// How much has gone through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes from the guest.
+    pub sent: u64,
+    /// Bytes to the guest.
+    pub received: u64,
+    /// Connections that were opened.
+    pub connections: u64,
+}
+
+/// What was refused, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Whom it was for: a name where one is known, else an address.
+    pub host: String,
+    /// On which port.
+    pub port: u16,
+    /// `tcp`, `udp`, or `dns` for a name that was asked for.
+    pub proto: &'static str,
+    /// Why.
+    pub reason: Reason,
+    /// A rule that would open it, where one could.
+    pub rule_hint: Option<String>,
+    /// How often.
+    pub count: u64,
+}
+
+/// Keeps all of it. Refusals are never forgotten, so that they can be counted
+/// from any moment on; there are only so many different ones.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    /// How much has gone through.
+    pub traffic: Traffic,
+    denied: Vec<Denied>,
+    contacts: BTreeMap<(String, &'static str), BTreeSet<u16>>,
+}
+
+/// What a ledger said at some moment.
+#[derive(Debug, Clone, Default)]
+pub struct Mark {
+    traffic: Traffic,
+    counts: Vec<u64>,
+}
+
+impl Ledger {
+    /// Notes a refusal.
+    pub(crate) fn deny(&mut self, mut denied: Denied) {
+        if self.denied.len() >= MAX_DENIED {
+            // The last entry stands for all that do not fit.
+            denied = Denied { host: "*".into(), port: 0, rule_hint: None, ..denied };
+            denied.proto = "any";
+        }
+        let same = |known: &&mut Denied| {
+            known.host == denied.host
+                && (known.port, known.proto) == (denied.port, denied.proto)
+                && (known.reason == denied.reason || known.host == "*")
+        };
+        match self.denied.iter_mut().find(same) {
+            Some(known) => known.count += denied.count,
+            None => self.denied.push(denied),
+        }
+    }
+
+    /// Notes that somebody was reached.
+    pub(crate) fn reach(&mut self, host: String, port: u16, proto: &'static str) {
+        let key = (host, proto);
+        if self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&key) {
+            let ports = self.contacts.entry(key).or_default();
+            if ports.len() < MAX_PORTS {
+                ports.insert(port);
+            }
+        }
+    }
+
+    /// The rules that open what was reached, and nothing else.
+    pub(crate) fn rules(&self) -> Vec<String> {
+        let rule = |((host, proto), ports): (&(String, &str), &BTreeSet<u16>)| {
+            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+            let suffix = if *proto == "udp" { "/udp" } else { "" };
+            format!("{host}:{}{suffix}", ports.join("+"))
+        };
+        self.contacts.iter().map(rule).collect()
+    }
+
+    /// This moment.
+    pub(crate) fn mark(&self) -> Mark {
+        let counts = self.denied.iter().map(|denied| denied.count).collect();
+        Mark { traffic: self.traffic, counts }
+    }
+
+    /// What has come since then.
+    pub(crate) fn since(&self, mark: &Mark) -> (Traffic, Vec<Denied>) {
+        let (now, then) = (self.traffic, mark.traffic);
+        let traffic = Traffic {
+            sent: now.sent - then.sent,
+            received: now.received - then.received,
+            connections: now.connections - then.connections,
+        };
+        let before = |n: usize| mark.counts.get(n).copied().unwrap_or(0);
+        let more = |(n, denied): (usize, &Denied)| {
+            let count = denied.count - before(n);
+            (count > 0).then(|| Denied { count, ..denied.clone() })
+        };
+        (traffic, self.denied.iter().enumerate().filter_map(more).collect())
+    }
+}
+
+impl Denied {
+    /// A connection that was refused. `name` is whom it was for, where that is
+    /// known.
+    pub(crate) fn connection(
+        there: SocketAddr,
+        name: Option<String>,
+        proto: &'static str,
+        reason: Reason,
+    ) -> Self {
+        let host = name.unwrap_or_else(|| there.ip().to_canonical().to_string());
+        let rule_hint = hint(&host, there.port(), proto, reason);
+        Self { host, port: there.port(), proto, reason, rule_hint, count: 1 }
+    }
+
+    /// A name that was not answered for.
+    pub(crate) fn name(name: &str, reason: Reason) -> Self {
+        let rule_hint = matches!(reason, Reason::NoRule | Reason::HiddenDns);
+        let rule_hint = rule_hint.then(|| name.to_owned());
+        Self { host: name.to_owned(), port: 53, proto: "dns", reason, rule_hint, count: 1 }
+    }
+}
+
+/// The rule that would open it. What is nobody's cannot be opened, and what a
+/// rule shuts is meant to be shut.
+fn hint(host: &str, port: u16, proto: &str, reason: Reason) -> Option<String> {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let suffix = if proto == "udp" { "/udp" } else { "" };
+    match reason {
+        Reason::Host => Some(format!("host:{port}")),
+        Reason::Rule | Reason::Reserved | Reason::TooMany | Reason::NoHost => None,
+        _ => Some(format!("{host}:{port}{suffix}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_since_a_mark_is_told_apart() {
+        let mut ledger = Ledger::default();
+        let there = "93.184.216.34:443".parse().unwrap();
+        let denied = || Denied::connection(there, None, "tcp", Reason::NoRule);
+        ledger.deny(denied());
+        let mark = ledger.mark();
+        ledger.traffic.sent += 5;
+        assert_eq!(ledger.since(&mark).1, []);
+        ledger.deny(denied());
+        ledger.deny(denied());
+        let (traffic, since) = ledger.since(&mark);
+        assert_eq!((traffic.sent, since.len(), since[0].count), (5, 1, 2));
+        assert_eq!(since[0].rule_hint.as_deref(), Some("93.184.216.34:443"));
+    }
+
+    #[test]
+    fn there_are_never_too_many() {
+        let mut ledger = Ledger::default();
+        for n in 0..1000_u32 {
+            let there = SocketAddr::from((n.to_be_bytes(), 1));
+            ledger.deny(Denied::connection(there, None, "tcp", Reason::NoRule));
+        }
+        let all = ledger.since(&Mark::default()).1;
+        assert_eq!(all.len(), MAX_DENIED + 1);
+        assert_eq!(all.iter().map(|denied| denied.count).sum::<u64>(), 1000);
+    }
+}

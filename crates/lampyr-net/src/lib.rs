@@ -1,0 +1,47 @@
+//! A user-mode network for one guest, shut but for what a policy opens.
+//!
+//! The policy ([`Policy`]) is pure: it is asked about connections and knows no
+//! sockets. The stack behind [`Network`] hears a guest's Ethernet frames, ends
+//! its streams and datagrams itself, and makes connections of its own for
+//! those that are open. It needs no privilege, no interface and no route of
+//! the host's.
+
+mod address;
+mod card;
+mod datagrams;
+mod dns;
+mod domain;
+mod entropy;
+mod explain;
+mod file;
+mod framing;
+mod gate;
+mod guard;
+mod hello;
+mod ledger;
+mod names;
+mod network;
+mod pins;
+mod policy;
+mod queue;
+mod reach;
+mod relay;
+mod request;
+mod resolver;
+mod rule;
+mod shared;
+mod stack;
+
+pub use address::{Class, class};
+pub use dns::{Kind, Question, Said, ask, hear as hear_answer};
+pub use domain::Domain;
+pub use file::{BadFile, MAX_FILE, read as read_policy, schema};
+pub use framing::{Broken, Inbox, MAX_FRAME, Outbox};
+pub use gate::{Ends, Heard, hear};
+pub use guard::{Guard, MAX_HELD, Need};
+pub use hello::{Hello, compose as compose_hello, read as read_hello};
+pub use ledger::{Denied, Mark, Traffic};
+pub use names::HOST_NAME;
+pub use network::{Network, serve};
+pub use policy::{BadPolicy, MAX_RULES, Policy, Reason, Verdict};
+pub use rule::{BadRule, Flow, Group, Protocol, Rule, Target};

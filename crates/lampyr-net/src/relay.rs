@@ -1,0 +1,336 @@
+//! One stream of a guest's and the connection of ours that stands for it.
+//!
+//! Nothing is held but what the stack's own buffers hold, and the beginning of
+//! a stream that is guarded: whoever is slow slows the other end.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{Socket, State};
+use tokio::net::TcpStream;
+
+use crate::domain::Domain;
+use crate::guard::{Guard, MAX_HELD};
+use crate::policy::{Policy, Reason, Verdict};
+use crate::rule::{Flow, Protocol};
+use crate::shared::Shared;
+
+/// By what a stream was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// By one of these names, which gave the address.
+    Names(Vec<Domain>),
+    /// By the rule of this number, for its address.
+    Rule(usize),
+    /// By the gateway, for a port of this host.
+    Host,
+}
+
+impl Opened {
+    /// Whether a stream to there may go by this name.
+    pub(crate) fn admits(
+        &self,
+        policy: &Policy,
+        there: SocketAddr,
+        name: &Domain,
+    ) -> Result<(), Reason> {
+        let (address, port, protocol) = (there.ip(), there.port(), Protocol::Tcp);
+        match self {
+            Self::Host => Ok(()),
+            Self::Rule(n) => policy.passes(name, port, *n),
+            Self::Names(pinned) if !pinned.contains(name) => Err(Reason::OtherHost),
+            Self::Names(_) => {
+                let names = std::slice::from_ref(name);
+                match policy.judge(&Flow { address, port, protocol, names }) {
+                    Verdict::Deny(reason) => Err(reason),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// A stream.
+pub(crate) struct Relay {
+    pub(crate) handle: SocketHandle,
+    pub(crate) there: SocketAddr,
+    opened: Opened,
+    /// Whom it says that it is for.
+    name: Option<Domain>,
+    host: TcpStream,
+    guard: Option<Guard>,
+    /// What the guard holds, and how much of it may go.
+    held: Vec<u8>,
+    cleared: usize,
+    guest_done: bool,
+    host_done: bool,
+    noted: bool,
+}
+
+/// What became of a stream.
+pub(crate) enum Pumped {
+    /// Nothing, or whether anything moved.
+    Moved(bool),
+    /// It must not go on.
+    Refused(Reason),
+    /// Nothing of it is left.
+    Over,
+}
+
+impl Relay {
+    pub(crate) fn new(
+        handle: SocketHandle,
+        there: SocketAddr,
+        opened: Opened,
+        host: TcpStream,
+        guard: Option<Guard>,
+    ) -> Self {
+        let (held, cleared) = (Vec::new(), 0);
+        let (guest_done, host_done) = (false, false);
+        let (name, noted) = (None, false);
+        Self {
+            noted,
+            handle,
+            there,
+            opened,
+            name,
+            host,
+            guard,
+            held,
+            cleared,
+            guest_done,
+            host_done,
+        }
+    }
+
+    /// Whom it is for, as far as that is known.
+    pub(crate) fn names(&self) -> &[Domain] {
+        match (&self.name, &self.opened) {
+            (Some(name), _) => std::slice::from_ref(name),
+            (None, Opened::Names(names)) => names,
+            _ => &[],
+        }
+    }
+
+    /// Notes whom it has reached, once that is known.
+    fn note(&mut self, shared: &Shared) {
+        if self.noted || (self.guard.is_some() && self.name.is_none()) {
+            return;
+        }
+        self.noted = true;
+        let address = || self.there.ip().to_canonical().to_string();
+        let host = match (&self.opened, self.names().first()) {
+            (Opened::Host, _) => "host".to_owned(),
+            (_, name) => name.map_or_else(address, Domain::to_string),
+        };
+        shared.reach(host, self.there.port(), Protocol::Tcp.word());
+    }
+
+    /// Whether another policy allows it, too.
+    pub(crate) fn fits(&mut self, policy: &Policy) -> bool {
+        let (address, port, protocol) = (self.there.ip(), self.there.port(), Protocol::Tcp);
+        let verdict = policy.judge(&Flow { address, port, protocol, names: self.names() });
+        match (&self.opened, verdict) {
+            (Opened::Host, _) => policy.opens_host(port, protocol),
+            (Opened::Names(_), verdict) => !matches!(verdict, Verdict::Deny(_)),
+            (Opened::Rule(_), Verdict::ByAddress(n)) => {
+                self.opened = Opened::Rule(n);
+                self.names().iter().all(|name| policy.passes(name, port, n).is_ok())
+            }
+            // What was not watched for its name cannot go by one.
+            (Opened::Rule(_), _) => false,
+        }
+    }
+
+    /// Moves what can be moved, both ways.
+    pub(crate) fn pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        sockets: &mut SocketSet<'_>,
+        shared: &Shared,
+    ) -> Pumped {
+        let socket = sockets.get_mut::<Socket<'_>>(self.handle);
+        match socket.state() {
+            State::TimeWait => return Pumped::Over,
+            // A reset that is still to be said keeps its other end.
+            State::Closed if socket.remote_endpoint().is_none() => return Pumped::Over,
+            State::Closed | State::SynReceived | State::Listen => return Pumped::Moved(false),
+            // From now on a guest that is slow is just that.
+            _ => socket.set_timeout(None),
+        }
+        let up = match self.guard {
+            Some(_) => match self.guarded(cx, socket, shared) {
+                Ok(up) => up,
+                Err(reason) => return Pumped::Refused(reason),
+            },
+            None => self.up(cx, socket, shared),
+        };
+        let (Ok(up), Ok(down)) = (up, self.down(cx, socket, shared)) else {
+            socket.abort();
+            return Pumped::Moved(true);
+        };
+        let ended = self.end_up(socket);
+        self.note(shared);
+        Pumped::Moved(up | down | ended)
+    }
+
+    /// From the guest, straight on.
+    fn up(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket<'_>,
+        shared: &Shared,
+    ) -> io::Result<bool> {
+        let mut moved = false;
+        while socket.can_recv() {
+            let Poll::Ready(ready) = self.host.poll_write_ready(cx) else { break };
+            ready?;
+            let host = &self.host;
+            let sent = socket.recv(|bytes| match host.try_write(bytes) {
+                Ok(n) => (n, Ok(n)),
+                Err(e) => (0, Err(e)),
+            });
+            match sent.unwrap_or(Ok(0)) {
+                Ok(n) => {
+                    shared.count(n, 0);
+                    moved |= n > 0;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// From the guest, by way of the guard.
+    fn guarded(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket<'_>,
+        shared: &Shared,
+    ) -> Result<io::Result<bool>, Reason> {
+        let mut moved = false;
+        loop {
+            let heard = self.hold(socket);
+            self.judge(shared)?;
+            self.release(socket)?;
+            let sent = match self.send_cleared(cx, shared) {
+                Ok(sent) => sent,
+                Err(e) => return Ok(Err(e)),
+            };
+            if self.guard.as_ref().is_some_and(Guard::is_open) && self.held.is_empty() {
+                (self.guard, self.held) = (None, Vec::new());
+                return Ok(self.up(cx, socket, shared).map(|_| true));
+            }
+            if !heard && !sent {
+                return Ok(Ok(moved));
+            }
+            moved = true;
+        }
+    }
+
+    fn hold(&mut self, socket: &mut Socket<'_>) -> bool {
+        let room = MAX_HELD.saturating_sub(self.held.len());
+        if room == 0 || !socket.can_recv() {
+            return false;
+        }
+        let held = &mut self.held;
+        let taken = socket.recv(|bytes| {
+            let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+            held.extend_from_slice(taken);
+            (taken.len(), taken.len())
+        });
+        taken.is_ok_and(|n| n > 0)
+    }
+
+    fn judge(&mut self, shared: &Shared) -> Result<(), Reason> {
+        let Some(guard) = &mut self.guard else { return Ok(()) };
+        let policy = shared.policy();
+        let (opened, there) = (&self.opened, self.there);
+        let seen = RefCell::new(None);
+        let judge = |name: &Domain| {
+            seen.replace(Some(name.clone()));
+            opened.admits(&policy, there, name)
+        };
+        let done = loop {
+            let next = self.held.get(self.cleared..).unwrap_or_default();
+            match guard.clear(next, judge) {
+                Ok(0) => break Ok(()),
+                Ok(n) => self.cleared += n,
+                Err(reason) => break Err(reason),
+            }
+        };
+        self.name = seen.into_inner().or(self.name.take());
+        done
+    }
+
+    /// What is held when the guest has said all is judged as it is.
+    fn release(&mut self, socket: &Socket<'_>) -> Result<(), Reason> {
+        let Some(guard) = self.guard.as_ref().filter(|_| !socket.may_recv()) else { return Ok(()) };
+        guard.end(self.held.get(self.cleared..).unwrap_or_default())?;
+        self.cleared = self.held.len();
+        Ok(())
+    }
+
+    fn send_cleared(&mut self, cx: &mut Context<'_>, shared: &Shared) -> io::Result<bool> {
+        let mut sent = 0;
+        while sent < self.cleared {
+            let Poll::Ready(ready) = self.host.poll_write_ready(cx) else { break };
+            ready?;
+            match self.host.try_write(self.held.get(sent..self.cleared).unwrap_or_default()) {
+                Ok(n) => sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.held.drain(..sent);
+        self.cleared -= sent;
+        shared.count(sent, 0);
+        Ok(sent > 0)
+    }
+
+    /// To the guest.
+    fn down(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket<'_>,
+        shared: &Shared,
+    ) -> io::Result<bool> {
+        let mut moved = false;
+        while !self.host_done && socket.can_send() {
+            let Poll::Ready(ready) = self.host.poll_read_ready(cx) else { break };
+            ready?;
+            let host = &self.host;
+            let read = socket.send(|room| match host.try_read(room) {
+                Ok(n) => (n, Ok(n)),
+                Err(e) => (0, Err(e)),
+            });
+            match read.unwrap_or(Err(io::ErrorKind::WouldBlock.into())) {
+                Ok(0) => {
+                    socket.close();
+                    (self.host_done, moved) = (true, true);
+                }
+                Ok(n) => {
+                    shared.count(0, n);
+                    moved = true;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Passes on that the guest has said all.
+    fn end_up(&mut self, socket: &mut Socket<'_>) -> bool {
+        if self.guest_done || socket.may_recv() || !self.held.is_empty() {
+            return false;
+        }
+        self.guest_done = true;
+        let _ = rustix::net::shutdown(&self.host, rustix::net::Shutdown::Write);
+        true
+    }
+}

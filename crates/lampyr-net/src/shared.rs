@@ -1,0 +1,74 @@
+//! What the stack and its owner both look at.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::ledger::{Denied, Ledger, Mark, Traffic};
+use crate::policy::Policy;
+
+/// The policy in force and what came of it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    policy: watch::Sender<Arc<Policy>>,
+    ledger: Mutex<Ledger>,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(policy: Policy) -> Self {
+        let policy = watch::Sender::new(Arc::new(policy));
+        let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { policy, ledger: Mutex::default(), sent, received }
+    }
+
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.policy.borrow().clone()
+    }
+
+    pub(crate) fn replace(&self, policy: Policy) {
+        self.policy.send_replace(Arc::new(policy));
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Policy>> {
+        self.policy.subscribe()
+    }
+
+    pub(crate) fn count(&self, sent: usize, received: usize) {
+        self.sent.fetch_add(sent as u64, Relaxed);
+        self.received.fetch_add(received as u64, Relaxed);
+    }
+
+    pub(crate) fn opened(&self) {
+        self.ledger().traffic.connections += 1;
+    }
+
+    pub(crate) fn deny(&self, denied: Denied) {
+        self.ledger().deny(denied);
+    }
+
+    pub(crate) fn reach(&self, host: String, port: u16, proto: &'static str) {
+        self.ledger().reach(host, port, proto);
+    }
+
+    pub(crate) fn rules(&self) -> Vec<String> {
+        self.ledger().rules()
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        self.ledger().mark()
+    }
+
+    pub(crate) fn since(&self, mark: &Mark) -> (Traffic, Vec<Denied>) {
+        self.ledger().since(mark)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.traffic.sent = self.sent.load(Relaxed);
+        ledger.traffic.received = self.received.load(Relaxed);
+        ledger
+    }
+}

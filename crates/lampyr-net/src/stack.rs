@@ -1,0 +1,389 @@
+//! The stack: one loop around the card, the guest's streams and our sockets.
+//!
+//! ```text
+//! a first packet --the policy--> refused: a reset
+//!   `--> held while we connect --no--> a reset
+//!                    `--yes--> a socket of the stack's hears it: a `Relay`
+//! ```
+//!
+//! So a guest is connected only to what is connected, and is refused at once.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use lampyr_proto::Card;
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::socket::tcp::{Socket, SocketBuffer};
+use smoltcp::time::Instant as StackTime;
+use smoltcp::wire::{EthernetAddress, IpCidr, IpListenEndpoint};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::datagrams::Datagrams;
+use crate::domain::Domain;
+use crate::entropy;
+use crate::framing::Inbox;
+use crate::gate::{Ends, Heard, hear};
+use crate::guard::{Guard, Need};
+use crate::ledger::Denied;
+use crate::names::Names;
+use crate::policy::{Reason, Verdict};
+use crate::queue::Queue;
+use crate::reach::{Reach, reach};
+use crate::relay::{Opened, Pumped, Relay};
+use crate::rule::{Flow, Protocol};
+use crate::shared::Shared;
+
+/// The most streams at once.
+const MAX_STREAMS: usize = 1024;
+/// The most that we are connecting at once.
+const MAX_DIALS: usize = 256;
+/// How long a host may take to answer.
+const DIAL_WAIT: Duration = Duration::from_secs(10);
+/// How long a guest may take to say that it has heard an answer.
+const OPEN_WAIT: Duration = Duration::from_secs(10);
+/// So many streams have large buffers; all others have small ones, so that
+/// there is a bound on all of them together.
+const LARGE: usize = 32;
+const LARGE_BUFFER: usize = 128 << 10;
+const SMALL_BUFFER: usize = 6 << 10;
+/// How much is read from the card at a time.
+const READ: usize = 64 << 10;
+/// How often something may move before others have a turn.
+const ROUNDS: usize = 16;
+
+type Dialled = (Ends, Opened, Option<Guard>, io::Result<TcpStream>);
+
+pub(crate) struct Stack {
+    line: UnixStream,
+    card: Card,
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    buffer: Vec<u8>,
+    queue: Queue,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    streams: HashMap<Ends, Relay>,
+    /// First packets of streams that we are connecting.
+    held: HashMap<Ends, Vec<u8>>,
+    dials: JoinSet<Dialled>,
+    datagrams: Datagrams,
+    names: Names,
+    born: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Stack {
+    pub(crate) fn new(line: UnixStream, card: Card, shared: Arc<Shared>) -> Self {
+        let mut queue = Queue::default();
+        Self {
+            interface: interface(&mut queue),
+            line,
+            card,
+            names: Names::new(card),
+            shared,
+            inbox: Inbox::default(),
+            buffer: vec![0; READ],
+            queue,
+            sockets: SocketSet::new(Vec::new()),
+            streams: HashMap::new(),
+            held: HashMap::new(),
+            dials: JoinSet::new(),
+            datagrams: Datagrams::new(),
+            born: Instant::now(),
+            alarm: Box::pin(sleep(Duration::ZERO)),
+        }
+    }
+
+    /// Serves the card until its other end is gone.
+    pub(crate) async fn serve(mut self) {
+        let mut policy = self.shared.changes();
+        loop {
+            tokio::select! {
+                biased;
+                changed = policy.changed() => match changed {
+                    Ok(()) => self.enforce(),
+                    Err(_) => return,
+                },
+                () = std::future::poll_fn(|cx| self.turn(cx)) => return,
+            }
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS {
+            let Ok(heard) = self.hear(cx) else { return Poll::Ready(()) };
+            let dialled = self.dialled(cx);
+            let out = &mut self.queue.out;
+            let said = self.names.pump(cx, out, &self.shared)
+                | self.datagrams.pump(cx, &self.card, out, &self.shared);
+            self.poll();
+            let moved = self.pump(cx);
+            if moved {
+                self.poll();
+            }
+            if self.flush(cx).is_err() {
+                return Poll::Ready(());
+            }
+            if !(heard | dialled | said | moved) && self.rests(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn now(&self) -> StackTime {
+        StackTime::from_micros(i64::try_from(self.born.elapsed().as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn poll(&mut self) {
+        let now = self.now();
+        self.interface.poll(now, &mut self.queue, &mut self.sockets);
+    }
+
+    /// Sets the alarm for when the stack wants to be asked again. Returns
+    /// whether that is later.
+    fn rests(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(delay) = self.interface.poll_delay(self.now(), &self.sockets) else { return true };
+        // A stack without room for what it wants to say waits for that room.
+        let delay = if self.queue.out.has_room() { delay.total_micros() } else { 1_000_000 };
+        let at = tokio::time::Instant::now() + Duration::from_micros(delay);
+        self.alarm.as_mut().reset(at);
+        self.alarm.as_mut().poll(cx).is_pending()
+    }
+
+    /// Hears some of what the guest says.
+    fn hear(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if !self.queue.out.has_room() {
+            return Ok(false);
+        }
+        let length = loop {
+            match self.line.poll_read_ready(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(ready) => ready?,
+            }
+            match self.line.try_read(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => break length,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        };
+        let mut inbox = std::mem::take(&mut self.inbox);
+        inbox.feed(self.buffer.get(..length).unwrap_or_default());
+        let broken = |_| io::Error::from(io::ErrorKind::InvalidData);
+        while let Some(frame) = inbox.next_frame().map_err(broken)? {
+            self.obey(frame);
+        }
+        self.inbox = inbox;
+        Ok(true)
+    }
+
+    fn obey(&mut self, frame: &[u8]) {
+        match hear(&self.card, frame) {
+            Heard::Dropped => {}
+            Heard::Stream(ends, true) if !self.streams.contains_key(&ends) => {
+                self.begin(ends, frame);
+            }
+            // What belongs to no stream is answered by a reset.
+            Heard::Gateway | Heard::Stream(..) => self.queue.heard.push_back(frame.to_vec()),
+            Heard::Datagram(ends, payload) if Card::is_gateway(ends.there.ip()) => {
+                self.names.ask(ends, payload, &mut self.queue.out, &self.shared);
+            }
+            Heard::Datagram(ends, payload) => self.datagram(ends, payload),
+        }
+    }
+
+    fn begin(&mut self, ends: Ends, frame: &[u8]) {
+        if self.held.contains_key(&ends) {
+            return;
+        }
+        let full =
+            self.held.len() >= MAX_DIALS || self.streams.len() + self.held.len() >= MAX_STREAMS;
+        let opened = if full { Err(Reason::TooMany) } else { self.judge(ends.there) };
+        match opened {
+            Ok((opened, guard)) => {
+                self.held.insert(ends, frame.to_vec());
+                let at_host = SocketAddr::from((Ipv4Addr::LOCALHOST, ends.there.port()));
+                let to = if opened == Opened::Host { at_host } else { ends.there };
+                self.dials.spawn(async move { (ends, opened, guard, dial(to).await) });
+            }
+            Err(reason) => {
+                let name = self.names.of(ends.there.ip()).first().map(Domain::to_string);
+                self.shared.deny(Denied::connection(ends.there, name, "tcp", reason));
+                self.queue.heard.push_back(frame.to_vec());
+            }
+        }
+    }
+
+    /// Whether a stream to there may begin, by what, and who watches it.
+    fn judge(&self, there: SocketAddr) -> Result<(Opened, Option<Guard>), Reason> {
+        let (address, port, protocol) = (there.ip(), there.port(), Protocol::Tcp);
+        let policy = self.shared.policy();
+        if Card::is_gateway(address) {
+            let open = policy.opens_host(port, protocol);
+            return if open { Ok((Opened::Host, None)) } else { Err(Reason::Host) };
+        }
+        let names = self.names.of(address);
+        let (opened, need) = match policy.judge(&Flow { address, port, protocol, names: &names }) {
+            Verdict::Deny(reason) => return Err(reason),
+            Verdict::ByName(_) => (Opened::Names(names), Need::Name),
+            Verdict::ByAddress(n) => (Opened::Rule(n), Need::Glance),
+        };
+        match reach(address) {
+            Reach::Here => Err(Reason::Host),
+            _ => Ok((opened, Some(Guard::new(need, port)))),
+        }
+    }
+
+    fn datagram(&mut self, ends: Ends, payload: &[u8]) {
+        let now = Instant::now();
+        if !self.datagrams.knows(&ends) {
+            let reason = match self.may_say(ends.there) {
+                Ok(()) => match self.datagrams.open(ends, now) {
+                    Ok(true) => None,
+                    Ok(false) => Some(Reason::TooMany),
+                    Err(_) => return,
+                },
+                Err(reason) => Some(reason),
+            };
+            if let Some(reason) = reason {
+                let name = self.names.of(ends.there.ip()).first().map(Domain::to_string);
+                return self.shared.deny(Denied::connection(ends.there, name, "udp", reason));
+            }
+            self.shared.opened();
+            let names = self.names.of(ends.there.ip());
+            let address = || ends.there.ip().to_canonical().to_string();
+            let host = names.first().map_or_else(address, Domain::to_string);
+            self.shared.reach(host, ends.there.port(), Protocol::Udp.word());
+        }
+        self.datagrams.send(&ends, payload, now, &self.shared);
+    }
+
+    /// Whether datagrams to there may go.
+    fn may_say(&self, there: SocketAddr) -> Result<(), Reason> {
+        let names = self.names.of(there.ip());
+        let (address, port, protocol) = (there.ip(), there.port(), Protocol::Udp);
+        match self.shared.policy().judge(&Flow { address, port, protocol, names: &names }) {
+            Verdict::Deny(reason) => Err(reason),
+            _ if reach(address) == Reach::Here => Err(Reason::Host),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets streams begin that we are connected for, and refuses the others.
+    fn dialled(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while let Poll::Ready(Some(done)) = self.dials.poll_join_next(cx) {
+            any = true;
+            let Ok((ends, opened, guard, host)) = done else { continue };
+            let Some(frame) = self.held.remove(&ends) else { continue };
+            if let Ok(host) = host
+                && let Some(handle) = self.listen(ends.there)
+            {
+                let relay = Relay::new(handle, ends.there, opened, host, guard);
+                self.streams.insert(ends, relay);
+                self.shared.opened();
+            }
+            // The socket, or the lack of one, answers.
+            self.queue.heard.push_back(frame);
+            self.poll();
+        }
+        any
+    }
+
+    fn listen(&mut self, there: SocketAddr) -> Option<smoltcp::iface::SocketHandle> {
+        let size = if self.streams.len() < LARGE { LARGE_BUFFER } else { SMALL_BUFFER };
+        let buffer = || SocketBuffer::new(vec![0; size]);
+        let mut socket = Socket::new(buffer(), buffer());
+        socket.set_nagle_enabled(false);
+        socket.set_timeout(Some(OPEN_WAIT.into()));
+        let there = IpListenEndpoint { addr: Some(there.ip().into()), port: there.port() };
+        socket.listen(there).ok()?;
+        Some(self.sockets.add(socket))
+    }
+
+    /// Moves what can be moved on every stream.
+    fn pump(&mut self, cx: &mut Context<'_>) -> bool {
+        let (mut any, mut over) = (false, Vec::new());
+        for (ends, relay) in &mut self.streams {
+            match relay.pump(cx, &mut self.sockets, &self.shared) {
+                Pumped::Moved(moved) => any |= moved,
+                Pumped::Refused(reason) => {
+                    let name = relay.names().first().map(Domain::to_string);
+                    self.shared.deny(Denied::connection(relay.there, name, "tcp", reason));
+                    self.sockets.get_mut::<Socket<'_>>(relay.handle).abort();
+                    any = true;
+                }
+                Pumped::Over => over.push(*ends),
+            }
+        }
+        for ends in over {
+            if let Some(relay) = self.streams.remove(&ends) {
+                self.sockets.remove(relay.handle);
+            }
+        }
+        any
+    }
+
+    /// Says what there is to say.
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.queue.out.waiting().is_empty() {
+            match self.line.poll_write_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready?,
+            }
+            match self.line.try_write(self.queue.out.waiting()) {
+                Ok(n) => self.queue.out.sent(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what a new policy does not allow.
+    fn enforce(&mut self) {
+        let policy = self.shared.policy();
+        for relay in self.streams.values_mut() {
+            if !relay.fits(&policy) {
+                self.sockets.get_mut::<Socket<'_>>(relay.handle).abort();
+            }
+        }
+        let names = &self.names;
+        self.datagrams.keep(|ends| {
+            let (address, port) = (ends.there.ip(), ends.there.port());
+            let names = names.of(address);
+            let flow = Flow { address, port, protocol: Protocol::Udp, names: &names };
+            !matches!(policy.judge(&flow), Verdict::Deny(_))
+        });
+        self.poll();
+    }
+}
+
+async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let stream = timeout(DIAL_WAIT, TcpStream::connect(to)).await.map_err(late)??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn interface(queue: &mut Queue) -> Interface {
+    let mut config = Config::new(EthernetAddress(Card::GATEWAY_MAC).into());
+    config.random_seed = u64::from_ne_bytes(entropy::bytes());
+    let mut interface = Interface::new(config, queue, StackTime::ZERO);
+    interface.update_ip_addrs(|own| {
+        // Whoever is spoken to is at the other end of this wire.
+        let _ = own.push(IpCidr::new(Card::GATEWAY_V4.into(), 0));
+        let _ = own.push(IpCidr::new(Card::GATEWAY_V6.into(), 0));
+    });
+    interface.set_any_ip(true);
+    interface
+}
