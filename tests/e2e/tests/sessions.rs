@@ -422,3 +422,25 @@ fn a_bench_that_is_interrupted_leaves_nothing() {
     assert!(rows(&own, &["session", "list"]).is_empty());
     own.assert_tidy();
 }
+
+#[test]
+fn an_ordinary_user_has_sessions_too() {
+    if !lampyr_e2e::is_root() {
+        return;
+    }
+    let own = TestContext::whole(65532);
+    let user = ["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--"];
+    let call = |words: &[&str]| own.lampyr(words).under(user).within(120 * SECOND).finish();
+    let started = call(&["session", "start", "--name", "theirs"]);
+    assert_eq!(started.status(), Some(0), "{started:?}");
+    let said = call(&["exec", "theirs", "id -u; cat", "--user", "65534"]).envelope();
+    assert_eq!(said.success(), "65534\n");
+    // Root may, and nobody else.
+    assert_eq!(own.lampyr(["exec", "theirs", "true"]).envelope()["exit_code"], 0);
+    let stranger = ["setpriv", "--reuid", "65531", "--regid", "65531", "--clear-groups", "--"];
+    let refused = own.lampyr(["exec", "theirs", "true"]).under(stranger).finish();
+    assert_ne!(refused.status(), Some(0), "{refused:?}");
+    let stopped = call(&["session", "stop", "theirs"]);
+    assert_eq!(stopped.status(), Some(0), "{stopped:?}");
+    own.assert_tidy();
+}
