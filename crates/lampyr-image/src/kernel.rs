@@ -144,7 +144,8 @@ mod tests {
         std::fs::create_dir_all(modules.join("kernel")).unwrap();
         std::fs::write(root.join("boot/vmlinuz-6.1.0-1-cloud-amd64"), "kernel").unwrap();
         std::fs::write(modules.join("modules.builtin"), "x/ext4.ko\nx/fuse.ko\n").unwrap();
-        for name in ["virtio_mmio", "virtio_console", "virtio_blk"] {
+        let loaded = ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net"];
+        for name in loaded {
             std::fs::write(modules.join(format!("kernel/{name}.ko")), "\0depends=\0").unwrap();
         }
         let staging = store.stage().unwrap();
@@ -154,7 +155,7 @@ mod tests {
 
         let kept = Kernel::kept(&store, Arch::X86_64).unwrap().unwrap();
         assert_eq!(kept.facts.release, "6.1.0-1-cloud-amd64");
-        assert_eq!(kept.facts.modules, ["virtio_mmio", "virtio_console", "virtio_blk"]);
+        assert_eq!(kept.facts.modules, loaded);
         assert_eq!(kept.modules().unwrap()[2].bytes, b"\0depends=\0");
         assert!(Kernel::kept(&store, Arch::Aarch64).unwrap().is_none());
     }
