@@ -26,8 +26,10 @@ pub(crate) const IMAGE: &[Package] = &[
 ];
 
 /// What the end-to-end tests use besides lampyr.
-pub(crate) const TEST: &[Package] =
-    &[Package { name: "libfaketime", shown_by: "/usr/share/doc/libfaketime" }];
+pub(crate) const TEST: &[Package] = &[
+    Package { name: "libfaketime", shown_by: "/usr/share/doc/libfaketime" },
+    Package { name: "iproute2", shown_by: "ip" },
+];
 
 /// What building libFuzzer takes.
 pub(crate) const FUZZ: &[Package] = &[Package { name: "g++", shown_by: "c++" }];
