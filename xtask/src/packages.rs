@@ -28,6 +28,7 @@ pub(crate) const IMAGE: &[Package] = &[
 /// What the end-to-end tests use besides lampyr.
 pub(crate) const TEST: &[Package] = &[
     Package { name: "libfaketime", shown_by: "/usr/share/doc/libfaketime" },
+    Package { name: "iproute2", shown_by: "ip" },
     Package { name: "tmux", shown_by: "tmux" },
 ];
 

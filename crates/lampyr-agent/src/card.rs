@@ -47,7 +47,9 @@ pub(crate) fn assume(card: &Card) -> io::Result<()> {
     set(&socket, libc::SIOCSIFNETMASK as _, |r| r.ifr_ifru.ifru_netmask = alone)?;
     route(&socket, Some(Card::GATEWAY_V4), None)?;
     route(&socket, None, Some(Card::GATEWAY_V4))?;
-    if let Ok(socket) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+    if !card.v6.is_unspecified()
+        && let Ok(socket) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
+    {
         let index = index(&socket)?;
         let address = V6Address { address: card.v6.octets(), prefix: 128, index };
         ask(&socket, libc::SIOCSIFADDR as _, &raw const address)?;

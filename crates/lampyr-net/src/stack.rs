@@ -50,7 +50,7 @@ const DIAL_WAIT: Duration = Duration::from_secs(10);
 const OPEN_WAIT: Duration = Duration::from_secs(10);
 /// So many streams have large buffers; all others have small ones, so that
 /// there is a bound on all of them together.
-const LARGE: usize = 32;
+const LARGE: usize = 24;
 const LARGE_BUFFER: usize = 128 << 10;
 const SMALL_BUFFER: usize = 6 << 10;
 /// How much is read from the card at a time.

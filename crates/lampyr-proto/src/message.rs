@@ -119,7 +119,7 @@ pub struct Card {
     /// Its only IPv4 address.
     #[n(1)]
     pub v4: Ipv4Addr,
-    /// Its only IPv6 address.
+    /// Its only IPv6 address; the unspecified one where it has none.
     #[n(2)]
     pub v6: Ipv6Addr,
 }

@@ -380,7 +380,7 @@ except Exception as e:
         assert_eq!(after.success(), format!("{hello}gaierror\n"));
         // Each command is told of its own refusals alone.
         assert_eq!(denied(&after, "other.example.com"), "no-rule");
-        assert!(run(&both[..60]).success() == hello && run("")["meta"]["denied"].is_null());
+        assert!(run("")["meta"]["denied"].is_null());
         session.stop();
     });
 }

@@ -1,6 +1,7 @@
 //! `lampyr bench`: the published table of speeds, measured here and now.
 
 mod mount;
+mod network;
 mod pool;
 mod process;
 mod session;
@@ -80,6 +81,7 @@ async fn measure(
     rows.extend(commands(host, request, 10 * n).await?);
     rows.push(processes(n)?);
     rows.extend(on_sessions(host, home, request, 10 * n).await?);
+    rows.extend(network::rows(host, home, request, n).await?);
     rows.extend(pool::rows(host, home, request, n).await?);
     rows.extend(idle(host, request).await?);
     rows.extend(cold(host, request, (n / 4).max(2)).await?);
