@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lampyr_proto::{Control, Event, Exec, Exited, Request, Start, Status, Window};
-use lampyr_store::Store;
+use lampyr_store::{Lock, Store};
 use lampyr_types::{ErrorKind, Span, Task};
 use tokio::sync::mpsc;
 
@@ -66,6 +66,9 @@ pub enum Stopped {
     Before,
 }
 
+/// How long an owner may take from its last client to its end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 impl SessionClient {
     /// Connects to the session with this id or name.
     pub async fn connect(home: &Path, word: &str) -> Result<Self, Error> {
@@ -79,7 +82,11 @@ impl SessionClient {
             Found::Gone => return Err(Error::EndedSession(word.into())),
         };
         let unreachable = |source| Error::Path { path: dir.join("socket"), source };
-        let connection = socket::connect(&dir).await.map_err(unreachable)?;
+        let connection = match socket::connect(&dir).await {
+            Ok(connection) => connection,
+            Err(_) if has_ended(&dir).await => return Err(ended(&store, word)),
+            Err(e) => return Err(unreachable(e)),
+        };
         Ok(Self { word: word.into(), channel: Channel::greet(connection), dir })
     }
 
@@ -224,6 +231,23 @@ pub async fn stop_session(home: &Path, word: &str, grace: Duration) -> Result<St
             Ok(Stopped::Before)
         }
         Err(e) => Err(e),
+    }
+}
+
+/// Whether an owner that takes no more clients is gone in a moment: it only
+/// says its last words.
+async fn has_ended(dir: &Path) -> bool {
+    let lock = dir.join("lock");
+    let waiting = tokio::task::spawn_blocking(move || Lock::wait(&lock).map(drop));
+    tokio::time::timeout(LAST_WORDS, waiting).await.is_ok()
+}
+
+/// What a session that has just ended is.
+fn ended(store: &Store, word: &str) -> Error {
+    match record::find(store, word) {
+        Ok(Found::Gone) => Error::EndedSession(word.into()),
+        Ok(Found::Alive(_) | Found::Dead(_)) => Error::DeadSession(word.into()),
+        Err(e) => e,
     }
 }
 
