@@ -128,6 +128,14 @@ pub(crate) struct MachineArgs {
     /// What the VM may reach, as a file of rules
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<String>,
+    /// How much of each it has
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+}
+
+/// How large a VM is.
+#[derive(Debug, Default, Clone, Args)]
+pub(crate) struct SizeArgs {
     /// Memory of the VM [default: 1GB]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,

@@ -40,8 +40,9 @@ impl WallClock {
     /// heard.
     pub(super) async fn keep(&self, channel: &Channel) {
         let began = self.began();
-        let before = self.told.swap(began, Ordering::Relaxed);
-        if has_jumped(before, began) {
+        // What is steered adds up, so what was told stays until there is more.
+        if has_jumped(self.told.load(Ordering::Relaxed), began) {
+            self.told.store(began, Ordering::Relaxed);
             let request = Request::Clock(now().unsigned_abs());
             // A guest that does not answer is noticed by who asks it next.
             let _ = tokio::time::timeout(PATIENCE, channel.ask(&request)).await;

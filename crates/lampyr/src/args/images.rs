@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::SizeArgs;
+
 /// The commands under `images`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImagesCommand {
@@ -66,15 +68,9 @@ pub(crate) struct CreateArgs {
     /// How long each command may take [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
-    /// Memory of the VM [default: 1GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) memory: Option<String>,
-    /// Processors of the VM [default: 2, or as many as the host has]
-    #[arg(long, value_name = "N")]
-    pub(crate) cpus: Option<String>,
-    /// Size of the VM's disk [default: 8GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) disk_size: Option<String>,
+    /// How much of each it has
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
 }
 
 /// The arguments of `images push`.

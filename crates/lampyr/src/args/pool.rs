@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand, value_parser};
 
-use super::{ListArgs, RunArgs};
+use super::{ListArgs, RunArgs, SizeArgs};
 
 /// More VMs than this at once are a mistake.
 const MOST: i64 = 1000;
@@ -52,15 +52,9 @@ pub(crate) struct PoolStartArgs {
     /// The image to start from [default: default]
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
-    /// Memory of each VM [default: 1GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) memory: Option<String>,
-    /// Processors of each VM [default: 2, or as many as the host has]
-    #[arg(long, value_name = "N")]
-    pub(crate) cpus: Option<String>,
-    /// Size of each VM's disk [default: 8GB]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) disk_size: Option<String>,
+    /// How much of each it has
+    #[command(flatten)]
+    pub(crate) machine: SizeArgs,
 }
 
 /// The arguments of `pool stop`.

@@ -35,9 +35,7 @@ impl CreateSettings {
         no_nul(&[("--run", &args.run)])?;
         let machine = MachineArgs {
             image: args.from.clone(),
-            memory: args.memory.clone(),
-            cpus: args.cpus.clone(),
-            disk_size: args.disk_size.clone(),
+            size: args.size.clone(),
             ..MachineArgs::default()
         };
         let machine = Machine::resolve(&machine, layers)?;

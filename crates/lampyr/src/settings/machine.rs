@@ -51,7 +51,7 @@ impl Machine {
 fn cpus(args: &MachineArgs, layers: &Layers<'_>) -> Result<u32, BadInput> {
     let host = layers.world().cpus;
     let Picked { value, origin, variable } =
-        layers.pick(args.cpus.as_deref(), &env_vars::CPUS, number)?;
+        layers.pick(args.size.cpus.as_deref(), &env_vars::CPUS, number)?;
     if origin == Origin::Default {
         return Ok(value.min(host));
     }
@@ -73,7 +73,7 @@ fn memory(args: &MachineArgs, layers: &Layers<'_>) -> Result<Size, BadInput> {
         }
         _ => Ok(Size::bytes(asked.as_bytes().next_multiple_of(MEMORY_STEP))),
     };
-    let picked = layers.pick(args.memory.as_deref(), &env_vars::MEMORY, parse)?;
+    let picked = layers.pick(args.size.memory.as_deref(), &env_vars::MEMORY, parse)?;
     picked.then(judge).map(|picked| picked.value)
 }
 
@@ -83,7 +83,7 @@ fn disk_size(args: &MachineArgs, layers: &Layers<'_>) -> Result<Size, BadInput> 
         _ if asked > MOST_DISK => Err(BadValue::TooLarge { asked, most: MOST_DISK }),
         _ => Ok(asked),
     };
-    let picked = layers.pick(args.disk_size.as_deref(), &env_vars::DISK_SIZE, parse)?;
+    let picked = layers.pick(args.size.disk_size.as_deref(), &env_vars::DISK_SIZE, parse)?;
     picked.then(judge).map(|picked| picked.value)
 }
 

@@ -31,9 +31,7 @@ impl PoolSettings {
     pub(crate) fn resolve(args: &PoolStartArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
         let asked = MachineArgs {
             image: args.image.clone(),
-            memory: args.memory.clone(),
-            cpus: args.cpus.clone(),
-            disk_size: args.disk_size.clone(),
+            size: args.machine.clone(),
             ..MachineArgs::default()
         };
         let machine = Machine::resolve(&asked, layers)?;

@@ -30,7 +30,7 @@ fn plain() -> RunArgs {
 #[test]
 fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
     let (flag, env, file) = (
-        args(|a| a.machine.memory = Some("1GB".into())),
+        args(|a| a.machine.size.memory = Some("1GB".into())),
         [("LAMPYR_MEMORY", "512MB")],
         "memory = '256MB'",
     );
@@ -60,14 +60,14 @@ fn only_the_default_number_of_cpus_yields_to_the_host() {
     world.cpus = 1;
     let layers = Layers::open(&world).unwrap();
     assert_eq!(RunSettings::resolve(&plain(), &layers).ok().unwrap().request.cpus, 1);
-    let asked = args(|a| a.machine.cpus = Some("2".into()));
+    let asked = args(|a| a.machine.size.cpus = Some("2".into()));
     let error = RunSettings::resolve(&asked, &layers).err().unwrap();
     assert_eq!(error.to_string(), "--cpus: 2 CPUs are more than this host has (1)");
 }
 
 #[test]
 fn memory_is_rounded_up_to_two_megabytes() {
-    let settings = resolve(&args(|a| a.machine.memory = Some("129MB".into())), &[], "");
+    let settings = resolve(&args(|a| a.machine.size.memory = Some("129MB".into())), &[], "");
     assert_eq!(settings.ok().unwrap().request.memory.as_mib(), 130);
 }
 
@@ -122,22 +122,25 @@ fn the_format_of_a_run_follows_terminal_and_variables() {
 fn every_bad_argument_is_refused_in_words() {
     type Change = fn(&mut RunArgs);
     let rows: [(Change, &str); 27] = [
-        (|a| a.machine.memory = Some("1XB".into()), "--memory: invalid size '1XB'"),
+        (|a| a.machine.size.memory = Some("1XB".into()), "--memory: invalid size '1XB'"),
         (
-            |a| a.machine.memory = Some("127MB".into()),
+            |a| a.machine.size.memory = Some("127MB".into()),
             "--memory: 127MB is too small: the least is 128MB",
         ),
         (
-            |a| a.machine.memory = Some("9GB".into()),
+            |a| a.machine.size.memory = Some("9GB".into()),
             "--memory: 9GB of memory is more than this host has",
         ),
-        (|a| a.machine.cpus = Some("two".into()), "--cpus: invalid number 'two'"),
-        (|a| a.machine.cpus = Some("0".into()), "--cpus: 0 is too small"),
-        (|a| a.machine.cpus = Some("5".into()), "--cpus: 5 CPUs are more than this host has (4)"),
+        (|a| a.machine.size.cpus = Some("two".into()), "--cpus: invalid number 'two'"),
+        (|a| a.machine.size.cpus = Some("0".into()), "--cpus: 0 is too small"),
+        (
+            |a| a.machine.size.cpus = Some("5".into()),
+            "--cpus: 5 CPUs are more than this host has (4)",
+        ),
         (|a| a.timeout = Some("3".into()), "--timeout: invalid duration '3'"),
         (|a| a.timeout = Some("0s".into()), "--timeout: 0s is too small"),
-        (|a| a.machine.disk_size = Some("big".into()), "--disk-size: invalid size 'big'"),
-        (|a| a.machine.disk_size = Some("512MB".into()), "--disk-size: 512MB is too small"),
+        (|a| a.machine.size.disk_size = Some("big".into()), "--disk-size: invalid size 'big'"),
+        (|a| a.machine.size.disk_size = Some("512MB".into()), "--disk-size: 512MB is too small"),
         (|a| a.max_output = Some("-1".into()), "--max-output: invalid size '-1'"),
         (|a| a.machine.image = Some("../x".into()), "--image: invalid image reference '../x'"),
         (|a| a.machine.image = Some("X".into()), "--image: invalid name 'X'"),
