@@ -69,6 +69,26 @@ impl Cgroups {
         self.used.push(group);
     }
 
+    /// What tells that the processes of all groups stand still, or go on.
+    pub(crate) fn events(&self) -> Option<File> {
+        File::open(self.jobs.as_ref()?.join("cgroup.events")).ok()
+    }
+
+    /// Begins to stop the processes of all groups. One that waits in the kernel
+    /// stops when it leaves it.
+    pub(crate) fn freeze(&self) {
+        if let Some(jobs) = &self.jobs {
+            let _ = fs::write(jobs.join("cgroup.freeze"), "1");
+        }
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&self) {
+        if let Some(jobs) = &self.jobs {
+            let _ = fs::write(jobs.join("cgroup.freeze"), "0");
+        }
+    }
+
     fn make(&mut self) -> Option<Cgroup> {
         let path = self.jobs.as_ref()?.join(self.next.to_string());
         self.next += 1;
@@ -116,6 +136,12 @@ impl Cgroup {
     fn is_empty(&self) -> bool {
         self.procs.read_at(&mut [0; 16], 0).is_ok_and(|n| n == 0)
     }
+}
+
+/// Whether what `events` tells of stands still. Reading it makes it tell of the
+/// next change.
+pub(crate) fn stands_still(events: &File) -> bool {
+    counter(events, b"frozen ") == 1
 }
 
 /// The number behind `key` at the start of a line.

@@ -22,6 +22,7 @@ mod export;
 #[cfg(target_os = "linux")]
 mod identity;
 mod mount;
+mod orphan;
 #[cfg(target_os = "linux")]
 mod place;
 #[cfg(target_os = "linux")]

@@ -10,10 +10,12 @@
 //! are edge-triggered: what is ready is remembered, and moved when there is
 //! credit and room for it.
 
+mod copied;
 mod hear;
 mod mounts;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Instant;
@@ -28,6 +30,7 @@ use crate::cgroup::Cgroups;
 use crate::conversation::Conversation;
 use crate::identity::{self, Identity, Scope};
 use crate::mount::Mounted;
+use crate::orphan::Orphan;
 use crate::port::Port;
 use crate::process::{self, Process};
 use crate::spawn::{Parked, Spawned};
@@ -38,6 +41,7 @@ use hear::HEARD;
 
 const PORT: u64 = u64::MAX;
 const CHILDREN: u64 = u64::MAX - 1;
+const STILLNESS: u64 = u64::MAX - 2;
 
 /// Serves the host on `port` for as long as the machine lives; as an ordinary
 /// process, until the host is gone.
@@ -66,6 +70,14 @@ struct Server {
     identity: Option<Identity>,
     /// Saved and not yet told who it is now: nothing runs.
     nobody: bool,
+    /// What runs was stopped, to be copied.
+    frozen: bool,
+    /// Who waits until it stands still, and what tells that.
+    freezing: Option<u32>,
+    stillness: Option<File>,
+    /// What runs on in a copy.
+    orphans: BTreeMap<u64, Orphan>,
+    next_orphan: u64,
     /// Both are parked before the machine is saved: the first command after a
     /// restore, and what is let go when the host greets.
     parked: Option<Parked>,
@@ -80,6 +92,10 @@ impl Server {
         let children = child_signals()?;
         watch(&epoll, &port, PORT, epoll::EventFlags::IN | epoll::EventFlags::OUT)?;
         watch(&epoll, &children, CHILDREN, epoll::EventFlags::IN)?;
+        let stillness = cgroups.events();
+        if let Some(events) = &stillness {
+            watch(&epoll, events, STILLNESS, epoll::EventFlags::PRI)?;
+        }
         Ok(Self {
             epoll,
             port,
@@ -96,6 +112,11 @@ impl Server {
             host_gone: false,
             identity: Identity::open(scope)?,
             nobody: false,
+            frozen: false,
+            freezing: None,
+            stillness,
+            orphans: BTreeMap::new(),
+            next_orphan: 0,
             parked: None,
             warmer: None,
             warmed: false,
@@ -109,6 +130,8 @@ impl Server {
             match token {
                 PORT => self.hear()?,
                 CHILDREN => self.collect_children()?,
+                STILLNESS => self.see_stillness(),
+                token if self.hears_orphan(token) => {}
                 token => self.pipe_ready(token, writable),
             }
         }
@@ -175,11 +198,17 @@ impl Server {
             Request::Clock(ns) => self.set_clock(stream, ns),
             Request::Mount(mount) => self.mount(stream, &mount),
             Request::Quiesce => self.rest(stream)?,
+            Request::Freeze => self.freeze(stream),
+            Request::Thaw => {
+                self.thaw();
+                self.say(stream, &Event::Done);
+            }
             Request::Start(_)
             | Request::Attach(_)
             | Request::Status
             | Request::Stop(_)
             | Request::Restrict(_)
+            | Request::Copy(_)
             | Request::Suggest => {
                 self.say(stream, &Event::Failed("only who owns a session does that".into()));
             }
@@ -191,6 +220,7 @@ impl Server {
         match self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(new)) {
             Ok(()) => {
                 self.nobody = false;
+                self.thaw();
                 self.say(stream, &Event::Done);
                 // From now on the host counts: what follows must not delay it.
                 self.port.flush()?;

@@ -8,7 +8,7 @@
 //! and the user's command finds its path ready.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::thread::sched_setaffinity;
 
@@ -46,7 +46,18 @@ impl Warmer {
     }
 }
 
+/// Whoever waits must not hold the ends of other processes' pipes meanwhile.
+fn let_go_of_all_but(kept: &OwnedFd) {
+    let kept = kept.as_raw_fd() as libc::c_uint;
+    // SAFETY: nothing in this process uses any of the others.
+    unsafe {
+        libc::close_range(3, kept - 1, 0);
+        libc::close_range(kept + 1, libc::c_uint::MAX, 0);
+    }
+}
+
 fn wait_and_run(wait: &OwnedFd) -> io::Result<()> {
+    let_go_of_all_but(wait);
     sched_setaffinity(None, &place::only(1))?;
     // An end of file means that nobody will ever say the word.
     if rustix::io::read(wait, &mut [0])? == 0 {

@@ -302,6 +302,53 @@ fn a_rested_agent_waits_for_the_next_greeting() {
     agent.hello(1);
 }
 
+/// Runs something that prints and then waits for a file, and freezes the agent.
+fn frozen(dir: &std::path::Path) -> Agent {
+    let mut agent = Agent::start();
+    agent.greet();
+    let flood = "dd if=/dev/zero bs=1024 count=500 2>/dev/null";
+    let wait = format!("echo up; while ! test -e {0}/go; do sleep 0.02; done", dir.display());
+    let command = format!("{wait}; {flood}; touch {}/end", dir.display());
+    agent.open(1, &Request::Exec(Box::new(shell(&command))));
+    agent.until(|heard| heard.out(1) == "up\n");
+    agent.open(2, &Request::Freeze);
+    agent.until(|heard| heard.events(2) == [Event::Done]);
+    agent
+}
+
+#[test]
+fn what_runs_while_it_is_copied_runs_on_in_the_copy_with_nobody_to_hear_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = frozen(dir.path());
+    agent.greet();
+    agent.open(1, &Request::Exec(Box::new(shell("true"))));
+    agent.until(|heard| matches!(heard.events(1), [Event::Failed(_)]));
+    let resumed = Resumed {
+        entropy: vec![1; 64],
+        clock_ns: 0,
+        hostname: "copy".into(),
+        machine_id: "0".repeat(32),
+        card: None,
+    };
+    agent.open(2, &Request::Resumed(resumed));
+    agent.until(|heard| heard.events(2) == [Event::Done]);
+    std::fs::write(dir.path().join("go"), "").unwrap();
+    let wait = format!("while ! test -e {}/end; do sleep 0.02; done", dir.path().display());
+    agent.open(3, &Request::Exec(Box::new(shell(&wait))));
+    assert_eq!(agent.until_exited(3).exited.code, Some(0));
+    assert_eq!(agent.heard.out(1), "");
+}
+
+#[test]
+fn the_one_that_was_copied_goes_on_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut agent = frozen(dir.path());
+    std::fs::write(dir.path().join("go"), "").unwrap();
+    agent.open(3, &Request::Thaw);
+    let ended = agent.until_exited(1);
+    assert_eq!((ended.exited.code, ended.out.len()), (Some(0), 3 + 500 * 1024));
+}
+
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let commands = prop_oneof![Just("true"), Just("yes"), Just("cat"), Just("exec sleep 60")];
     let window = (any::<u16>(), any::<u16>()).prop_map(|(rows, columns)| Window { rows, columns });

@@ -15,7 +15,7 @@ use lampyr_proto::{
     Event, GENERATION, Greeting, Hello, MAX_REQUEST, Request, Welcome, WireError, encode_message,
 };
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use accept::{Answer, ClientInput, Piece, Served, accept};
 use driver::{Command, Driver};
@@ -50,6 +50,16 @@ pub(crate) enum ChannelError {
     Refused(String),
 }
 
+/// A guest that stands still, and hears nothing.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    /// Dropped, it lets the driver write again.
+    _release: oneshot::Sender<()>,
+}
+
+/// How long what runs in a guest may take to stand still.
+const FREEZE_WAIT: Duration = Duration::from_secs(1);
+
 /// A conversation with an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Channel {
@@ -82,13 +92,40 @@ impl Channel {
         }
     }
 
+    /// Stops all that runs in the guest, so that it can be copied: nothing more
+    /// is said to it until the answer is given to [`Self::thaw`].
+    pub(crate) async fn freeze(&self) -> Result<Frozen, ChannelError> {
+        // What does not stop in time waits in the kernel, and stops as soon as
+        // it leaves it.
+        let stopped = self.ask(&Request::Freeze);
+        if let Ok(Err(e)) = tokio::time::timeout(FREEZE_WAIT, stopped).await {
+            return Err(e);
+        }
+        // Asked once more, now as the last thing that is said: with the answer
+        // the guest has heard all of it.
+        let (release, until) = oneshot::channel();
+        let request = encode_message(&Request::Freeze);
+        let stream = Stream::open(&self.commands, request, Some(until)).await;
+        let mut stream = stream.map_err(|_| self.verdict())?;
+        match tokio::time::timeout(FREEZE_WAIT, stream.next()).await {
+            Ok(Some(_)) | Err(_) => Ok(Frozen { _release: release }),
+            Ok(None) => Err(self.verdict()),
+        }
+    }
+
+    /// Lets what runs in the guest go on.
+    pub(crate) async fn thaw(&self, frozen: Frozen) -> Result<(), ChannelError> {
+        drop(frozen);
+        self.ask(&Request::Thaw).await.map(drop)
+    }
+
     /// Opens a stream for a request.
     pub(crate) async fn open(&self, request: &Request) -> Result<Stream, ChannelError> {
         let request = encode_message(request);
         if request.len() > MAX_REQUEST {
             return Err(ChannelError::TooLong(request.len()));
         }
-        Stream::open(&self.commands, request).await.map_err(|_| self.verdict())
+        Stream::open(&self.commands, request, None).await.map_err(|_| self.verdict())
     }
 
     /// Asks something that has one answer.

@@ -10,7 +10,7 @@ use lampyr_types::{Size, Span};
 use crate::exec::{Asked, Source, Terms, exec, outcome};
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, Output, OutputStream, Trace, wish};
+use crate::{Error, Host, Origin, Output, OutputStream, Trace, wish};
 
 /// How long packing the disk may take.
 const EXPORT_WAIT: Span = Span::secs(1800);
@@ -21,7 +21,7 @@ pub struct CreateRequest {
     /// What to call it.
     pub name: ImageRef,
     /// The image that it begins as.
-    pub from: ImageRef,
+    pub from: Origin,
     /// What the shell runs in it, one after the other.
     pub commands: Vec<String>,
     /// How long each may take.

@@ -117,6 +117,41 @@ pub enum Error {
     /// A volume that is to go is mounted.
     #[error("volume '{0}' is in use")]
     VolumeBusy(Name),
+    /// There is no such snapshot.
+    #[error("snapshot '{0}' not found")]
+    NoSnapshot(Name),
+    /// A snapshot has the name already.
+    #[error("there is a snapshot named '{0}' already")]
+    SnapshotTaken(Name),
+    /// Another snapshot was built on one that is to go.
+    #[error("snapshot '{by}' was built on '{name}'")]
+    SnapshotNeeded {
+        /// The one that is to go.
+        name: Name,
+        /// One of those that were built on it.
+        by: Name,
+    },
+    /// A sandbox runs that was launched from a snapshot that is to go.
+    #[error("snapshot '{0}' is in use")]
+    SnapshotBusy(Name),
+    /// Something of a snapshot is missing, or not what its digest says.
+    #[error("the snapshot is damaged: {0} is missing or not what it should be")]
+    SnapshotDamaged(lampyr_oci::Digest),
+    /// A snapshot was taken by another engine, or on another processor.
+    #[error("the snapshot does not fit this host: {0}")]
+    Incompatible(String),
+    /// The image beneath a saved machine is gone or another one.
+    #[error("image '{image}' is not what it was when the VM was saved")]
+    ImageChanged {
+        /// The image.
+        image: String,
+    },
+    /// What a fork was made of is gone.
+    #[error("what the fork was made of is gone")]
+    ForkGone,
+    /// The machine is somebody else's.
+    #[error("this VM is not ours to copy")]
+    NotOurs,
     /// The network of a VM could not be started.
     #[error("cannot start the VM's network: {0}")]
     Network(std::io::Error),
@@ -165,7 +200,11 @@ impl Error {
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::Crashed(_) => ErrorKind::VmCrashed,
             Self::Disconnected => ErrorKind::SessionDisconnected,
-            Self::NameTaken(_) | Self::VolumeTaken(_) | Self::NoCommand(_) => ErrorKind::Usage,
+            Self::NameTaken(_)
+            | Self::VolumeTaken(_)
+            | Self::SnapshotTaken(_)
+            | Self::SnapshotNeeded { .. }
+            | Self::NoCommand(_) => ErrorKind::Usage,
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
@@ -206,6 +245,13 @@ impl Error {
             Self::NoVolume(name) => Some(format!("`lampyr volume create {name}` makes it")),
             Self::VolumeTaken(name) => Some(format!("`lampyr volume rm {name}` removes it")),
             Self::VolumeBusy(_) => Some("stop the sessions that have it mounted".into()),
+            Self::NoSnapshot(_) => Some("`lampyr snapshot list` shows those that there are".into()),
+            Self::SnapshotTaken(name) => Some(format!("`lampyr snapshot rm {name}` removes it")),
+            Self::SnapshotNeeded { .. } => Some("--force removes both".into()),
+            Self::SnapshotBusy(_) => Some("stop the sessions that were started from it".into()),
+            Self::SnapshotDamaged(_) => Some("take it again, or build it again".into()),
+            Self::Incompatible(_) => Some("take it again on this host".into()),
+            Self::ImageChanged { .. } => Some("get that image back, or save the VM again".into()),
             Self::Port { .. } => Some("forward another port, as in --forward 8081:80".into()),
             Self::Told { hint, .. } => hint.clone(),
             Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),

@@ -7,12 +7,14 @@ mod accel;
 pub mod capture;
 mod channel;
 mod clean;
+mod copy;
 mod create;
 mod doctor;
 mod error;
 mod exec;
 mod files;
 mod fingerprint;
+mod fork;
 mod forward;
 mod host;
 mod images;
@@ -20,11 +22,13 @@ mod measure;
 mod memory;
 mod mount;
 mod network;
+mod origin;
 mod pool;
 mod random;
 mod run;
 mod sandbox;
 mod session;
+mod snapshot;
 mod template;
 mod trace;
 mod volume;
@@ -39,7 +43,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use lampyr_engine::MachineSpec;
-use lampyr_image::ImageRef;
 use lampyr_types::{Size, Span};
 
 use template::Shape;
@@ -48,6 +51,7 @@ pub use clean::{Cleaned, CleanedItem, clean};
 pub use create::{CreateRequest, create_image};
 pub use doctor::{Check, Report, Severity, doctor};
 pub use error::{Error, RunError};
+pub use fork::{Forked, fork};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
 pub use images::{
@@ -56,6 +60,7 @@ pub use images::{
 };
 pub use measure::{ColdBoot, Launched, claim, cold_boot, launch, plain_boot};
 pub use mount::{Mount, MountSource};
+pub use origin::Origin;
 pub use pool::{
     Batch, MemberWord, PoolMachine, PoolMemberRequest, PoolRecord, PoolRequest, keep_pool,
     own_member, pools, run_batch, start_pool, stop_pool,
@@ -64,6 +69,9 @@ pub use run::run;
 pub use session::{
     ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
     Vitals, own_session, session_id, sessions, start_session, stop_session,
+};
+pub use snapshot::{
+    Snapshot, SnapshotRequest, Taken, create_snapshot, remove_snapshot, snapshot, snapshots,
 };
 pub use trace::Trace;
 pub use volume::Volume;
@@ -98,9 +106,10 @@ pub struct CopyOut {
 /// One disposable VM and one command in it.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
-    /// The image whose disk the VM starts with.
-    pub image: ImageRef,
-    /// Virtual processors.
+    /// What the VM starts as.
+    pub origin: Origin,
+    /// Virtual processors. What was saved has its own, and its own memory, root
+    /// disk and network card.
     pub cpus: u32,
     /// Memory.
     pub memory: Size,

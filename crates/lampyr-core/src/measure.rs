@@ -38,7 +38,7 @@ pub async fn plain_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, E
 
 async fn boot(host: &Host, kernel: &Path, request: &RunRequest) -> Result<ColdBoot, Error> {
     let shape = request.shape();
-    let image = host.image(&request.image).await?;
+    let image = Purpose::new(host, &request.origin, shape).await?.image;
     let staging = host.store.stage()?;
     let start = Instant::now();
     let (mut machine, _memory) =
@@ -61,7 +61,7 @@ fn job(command: &str) -> Exec {
 
 /// Restores a machine as `run` does.
 pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error> {
-    let template = Template::get(host, &request.image, request.shape()).await?;
+    let template = Template::get(host, &request.origin, request.shape()).await?;
     let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
     sandbox.awake().await?;
     Ok(Launched { sandbox })
@@ -69,7 +69,7 @@ pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error
 
 /// Claims a machine of a pool as `run` does; `None` where none is ready.
 pub async fn claim(host: &Host, request: &RunRequest) -> Result<Option<Launched>, Error> {
-    let purpose = Purpose::new(host, &request.image, request.shape()).await?;
+    let purpose = Purpose::new(host, &request.origin, request.shape()).await?;
     Ok(pool::claim(host, &purpose.key).await.map(|sandbox| Launched { sandbox }))
 }
 

@@ -17,10 +17,10 @@ mod stock;
 mod warm;
 
 use lampyr_engine::MachineSpec;
-use lampyr_image::ImageRef;
 use lampyr_types::Size;
 use serde::{Deserialize, Serialize};
 
+use crate::Origin;
 use crate::template::Shape;
 
 pub use batch::{Batch, run_batch};
@@ -44,8 +44,8 @@ pub struct PoolRequest {
 /// What the machines of a pool are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolMachine {
-    /// The image whose disk they start with.
-    pub image: ImageRef,
+    /// What they start as.
+    pub origin: Origin,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in bytes.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lampyr_engine::EngineError;
-use lampyr_image::{Image, ImageRef};
+use lampyr_image::Image;
 use lampyr_proto::{Exec, Exited};
 use lampyr_types::{ErrorKind, NoProgress, Span};
 
@@ -12,7 +12,9 @@ use crate::forward::Forwards;
 use crate::mount::Mounts;
 use crate::sandbox::{Resting, Sandbox};
 use crate::template::{Purpose, Template};
-use crate::{Error, Host, Outcome, Output, RunError, RunRequest, Trace, Usage, files, pool, wish};
+use crate::{
+    Error, Host, Origin, Outcome, Output, RunError, RunRequest, Trace, Usage, files, pool, wish,
+};
 
 /// How long each `--copy` and `--download` may take.
 const COPY_WAIT: Span = Span::secs(600);
@@ -45,11 +47,14 @@ async fn ready(
     request: &RunRequest,
     trace: &Trace,
 ) -> Result<(Sandbox, Asked, i32), Error> {
-    let (image, shape) = (&request.image, request.shape());
-    let purpose = Purpose::new(host, image, shape).await?;
+    let (origin, shape) = (&request.origin, request.shape());
+    let purpose = Purpose::new(host, origin, shape).await?;
     let Wished { exec, stop_signal } = wished(request, &purpose.image)?;
     let mut mounts = Mounts::open(&host.store, &request.mounts)?;
-    if let Some(claimed) = pool::claim(host, &purpose.key).await {
+    // What waits in a pool has no network yet, and cannot be given one.
+    if request.net.is_none()
+        && let Some(claimed) = pool::claim(host, &purpose.key).await
+    {
         trace.done("claimed");
         // Nothing of one that fails so early was heard or seen by anybody.
         let ready = prepare(claimed, request, exec.clone(), mounts, trace).await;
@@ -60,7 +65,7 @@ async fn ready(
     }
     let template = Template::of(host, purpose).await?;
     trace.done("template");
-    let sandbox = restore(host, image, template, trace).await?.rouse(request.net.as_ref()).await?;
+    let sandbox = restore(host, origin, template, trace).await?.rouse(request.net.as_ref()).await?;
     let (sandbox, asked) = prepare(sandbox, request, exec, mounts, trace).await?;
     Ok((sandbox, asked, stop_signal))
 }
@@ -82,7 +87,7 @@ pub(crate) fn wished(request: &RunRequest, image: &Image) -> Result<Wished, Erro
 /// Restores a machine. A template that does not restore is baked again, once.
 pub(crate) async fn restore(
     host: &Host,
-    image: &ImageRef,
+    origin: &Origin,
     template: Template,
     trace: &Trace,
 ) -> Result<Resting, Error> {
@@ -90,7 +95,7 @@ pub(crate) async fn restore(
         Err(Error::Engine(EngineError::BadImage(_))) => {
             let shape = template.shape;
             template.discard();
-            let template = Template::get(host, image, shape).await?;
+            let template = Template::get(host, origin, shape).await?;
             Resting::restore(host, &template, trace).await
         }
         restored => restored,

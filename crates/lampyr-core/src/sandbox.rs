@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use lampyr_engine::{EngineError, Machine};
+use lampyr_engine::{CopyTo, EngineError, Machine};
 use lampyr_net::{Mark, Network, Policy};
 use lampyr_proto::{Event, NetUse, Request, Resumed};
 use lampyr_store::{Lock, Part, at};
@@ -13,7 +13,8 @@ use lampyr_types::SandboxId;
 use tokio::net::UnixStream;
 
 use crate::channel::{Channel, Stream};
-use crate::template::{Template, connection};
+use crate::copy::PAGES;
+use crate::template::{DEVICES, Ground, Hold, Template, connection, create};
 use crate::{Error, Host, Trace, network, random};
 
 /// How long a restored guest may take to answer. It is there in a tenth of a
@@ -22,7 +23,8 @@ const RESUME_WAIT: Duration = Duration::from_secs(30);
 /// How long a machine whose channel broke may take to be seen ending.
 const END_WAIT: Duration = Duration::from_secs(2);
 
-const DISK: &str = "disk.qcow2";
+/// The files of the disk's layers in a sandbox's directory.
+const LAYER: &str = "layer";
 
 /// A machine that nobody is yet: just restored, or put to rest again. It runs
 /// nothing before [`Self::rouse`]. Dropping it ends the machine and removes its
@@ -35,6 +37,15 @@ pub(crate) struct Resting {
     /// How long it may take to answer.
     pub(crate) patience: Duration,
     pub(crate) home: Home,
+    /// What it stands on, where it is ours to copy.
+    pub(crate) ground: Option<Ground>,
+}
+
+/// What [`Sandbox::copy`] left in a directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Saved {
+    /// How long the machine stood still.
+    pub(crate) pause: Duration,
 }
 
 /// A running sandbox. Dropping it ends the machine and removes its directory.
@@ -47,30 +58,33 @@ pub(crate) struct Sandbox {
     patience: Duration,
     network: Option<Arc<Network>>,
     home: Home,
+    ground: Option<Ground>,
 }
 
 /// The sandbox's directory and the lock that says somebody lives there.
 pub(crate) struct Home {
     path: PathBuf,
     lock: Option<Lock>,
-    /// Keeps the image where it is.
-    _image: Option<Arc<Lock>>,
+    /// Keeps what its machine stands on where it is.
+    _hold: Option<Arc<Hold>>,
+    /// How many disk layers were made in it.
+    layers: usize,
     /// Whether the directory stays.
     left: bool,
 }
 
 impl Home {
-    fn make(host: &Host, id: SandboxId, image: Arc<Lock>) -> Result<Self, Error> {
+    fn make(host: &Host, id: SandboxId, hold: Arc<Hold>) -> Result<Self, Error> {
         let path = host.store.dir(Part::Sandboxes)?.join(id.to_string());
         std::fs::create_dir(&path).map_err(at(&path))?;
-        let mut home = Self { path, lock: None, _image: Some(image), left: false };
+        let mut home = Self { path, lock: None, _hold: Some(hold), layers: 0, left: false };
         home.lock = Some(Lock::wait(&home.path.join("lock"))?);
         Ok(home)
     }
 
     /// The directory of a sandbox that somebody else owns and removes.
     pub(crate) fn of_another(path: PathBuf) -> Self {
-        Self { path, lock: None, _image: None, left: true }
+        Self { path, lock: None, _hold: None, layers: 0, left: true }
     }
 
     /// Where it is.
@@ -78,10 +92,22 @@ impl Home {
         &self.path
     }
 
-    fn disk(&self, host: &Host, size: u64) -> Result<File, Error> {
-        let path = self.path.join(DISK);
+    /// Makes a new layer of its disk.
+    fn layer(&mut self, host: &Host, size: u64) -> Result<File, Error> {
+        let path = self.layer_path(self.layers);
         host.engine.make_layer(&path, size).map_err(at(&path))?;
+        self.layers += 1;
         Ok(File::options().read(true).write(true).open(&path).map_err(at(&path))?)
+    }
+
+    /// Forgets the layer that was made last, which nobody writes to.
+    fn drop_layer(&mut self) {
+        self.layers = self.layers.saturating_sub(1);
+        let _ = std::fs::remove_file(self.layer_path(self.layers));
+    }
+
+    fn layer_path(&self, number: usize) -> PathBuf {
+        self.path.join(format!("{LAYER}{number}.qcow2"))
     }
 }
 
@@ -103,25 +129,27 @@ impl Resting {
         trace: &Trace,
     ) -> Result<Self, Error> {
         let id = SandboxId::random();
-        let home = Home::make(host, id, template.hold.clone())?;
-        let disk = home.disk(host, template.shape.disk.as_bytes())?;
+        let mut home = Home::make(host, id, template.hold.clone())?;
+        let disk = home.layer(host, template.shape.disk.as_bytes())?;
         let restore = template.restore(disk)?;
         trace.done("layer");
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
         trace.done("restored");
         let line = connection(&mut *machine)?;
-        Ok(Self { id, machine, line, patience: RESUME_WAIT, home })
+        let ground = Some(template.ground());
+        Ok(Self { id, machine, line, patience: RESUME_WAIT, home, ground })
     }
 
     /// Makes it somebody, with a network under `policy` where its machine has a
     /// card. What is asked before [`Sandbox::awake`] is done after it has heard
     /// who it is.
     pub(crate) async fn rouse(self, policy: Option<&Policy>) -> Result<Sandbox, Error> {
-        let Self { id, mut machine, line, patience, home } = self;
+        let Self { id, mut machine, line, patience, home, ground } = self;
         let network = policy.map(|policy| network::start(&mut *machine, policy)).transpose()?;
         let network = network.map(Arc::new);
         let channel = Channel::greet(line);
-        let mut sandbox = Sandbox { id, machine, channel, waking: None, patience, network, home };
+        let mut sandbox =
+            Sandbox { id, machine, channel, waking: None, patience, network, home, ground };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }
@@ -148,9 +176,49 @@ impl Sandbox {
             other => return Err(Error::Agent(format!("the agent answered {other:?}"))),
         }
         drop(channel);
-        let Self { id, machine, channel, patience, home, .. } = self;
+        let Self { id, machine, channel, patience, home, ground, .. } = self;
         channel.close().await;
-        Ok(Resting { id, machine, line, patience, home })
+        Ok(Resting { id, machine, line, patience, home, ground })
+    }
+
+    /// Copies the machine into `dir` while it goes on: the pages that it has
+    /// changed since it was restored, and the state of its devices. Its disk
+    /// gets a new layer, and what it was until now is all in
+    /// [`Self::ground`].
+    pub(crate) async fn copy(&mut self, host: &Host, dir: &Path) -> Result<Saved, Error> {
+        let Some(mut ground) = self.ground.clone() else { return Err(Error::NotOurs) };
+        let written = self.home.layer_path(self.home.layers - 1);
+        let layer = self.home.layer(host, ground.shape.disk.as_bytes())?;
+        let (pages, devices) = (create(&dir.join(PAGES))?, create(&dir.join(DEVICES))?);
+        let copied = self.copy_frozen(CopyTo { pages, devices, layer }).await;
+        match copied {
+            Ok(saved) => {
+                ground.layers.push(written);
+                self.ground = Some(ground);
+                Ok(saved)
+            }
+            Err(e) => {
+                self.home.drop_layer();
+                Err(e)
+            }
+        }
+    }
+
+    /// What runs in the guest stands still while it is copied: a copy must not
+    /// run before it knows who it is.
+    async fn copy_frozen(&mut self, to: CopyTo) -> Result<Saved, Error> {
+        let channel = self.channel.clone();
+        let begun = Instant::now();
+        let frozen = self.while_alive(async { Ok(channel.freeze().await?) }).await?;
+        let copied = self.machine.copy(to).await;
+        self.while_alive(async { Ok(channel.thaw(frozen).await?) }).await?;
+        copied?;
+        Ok(Saved { pause: begun.elapsed() })
+    }
+
+    /// What it stands on, where it is ours to copy.
+    pub(crate) fn ground(&self) -> Option<&Ground> {
+        self.ground.as_ref()
     }
 
     /// Tells the guest who it is now; no command runs before it knows.
@@ -212,7 +280,9 @@ impl Sandbox {
     /// disk stays, for `clean` to remove.
     pub(crate) fn leave(mut self) {
         self.home.left = true;
-        let _ = std::fs::remove_file(self.home.path.join(DISK));
+        (0..self.home.layers).for_each(|number| {
+            let _ = std::fs::remove_file(self.home.layer_path(number));
+        });
     }
 
     /// The process that is the machine.

@@ -10,9 +10,8 @@ mod relay;
 pub(crate) mod socket;
 pub(crate) mod start;
 
-use crate::{Forward, Mount, Policy};
+use crate::{Forward, Mount, Origin, Policy};
 use lampyr_engine::MachineSpec;
-use lampyr_image::ImageRef;
 use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +27,8 @@ pub use start::{OwnerReply, start_session};
 pub struct SessionRequest {
     /// What to call it.
     pub name: Option<Name>,
-    /// The image whose disk it starts with.
-    pub image: ImageRef,
+    /// What it starts as.
+    pub origin: Origin,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in bytes.

@@ -4,12 +4,13 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use lampyr_engine::{Accel, MachineSpec};
+use serde_json::{Value, json};
 
 use crate::inherit::path_of;
 use crate::program::Program;
 
 /// Raised whenever a line here changes what a saved machine can be restored on.
-pub(crate) const PROFILE: &str = "microvm-3";
+pub(crate) const PROFILE: &str = "microvm-4";
 
 /// The descriptor set of the accelerator's device; the disks count from 0.
 const ACCEL_SET: u32 = 100;
@@ -116,29 +117,20 @@ impl Plan {
             let top = i + 1 == self.disks.len();
             // The set's access mode is the descriptor's own.
             line.add(["-add-fd", &format!("fd={fd},set={i}")]);
-            let common = format!(
-                r#""read-only":{},"cache":{{"direct":false,"no-flush":true}},"discard":"unmap""#,
-                !top
-            );
-            line.add(["-blockdev", &format!(
-                r#"{{"driver":"file","filename":"/dev/fdset/{i}","node-name":"file{i}","locking":"off",{common}}}"#
-            )]);
             let format = if i == 0 { "raw" } else { "qcow2" };
-            let below = match i {
-                0 => String::new(),
-                1 => r#","backing":"disk0""#.into(),
-                i => format!(r#","backing":"disk{}""#, i - 1),
-            };
-            line.add(["-blockdev", &format!(
-                r#"{{"driver":"{format}","file":"file{i}","node-name":"disk{i}"{below},{common}}}"#
-            )]);
+            let below = i.checked_sub(1).map(|below| top_node(&below.to_string()));
+            let [file, disk] = nodes(&i.to_string(), i, format, below, top);
+            line.add(["-blockdev", &file.to_string(), "-blockdev", &disk.to_string()]);
         }
-        if let Some(top) = self.disks.len().checked_sub(1) {
-            line.add([
-                "-device",
-                &format!("virtio-blk-device,drive=disk{top},werror=report,rerror=report"),
-            ]);
+        if let Some(top) = self.top() {
+            let device = format!("virtio-blk-device,drive={top},werror=report,rerror=report");
+            line.add(["-device", &device]);
         }
+    }
+
+    /// The node of the top layer.
+    pub(crate) fn top(&self) -> Option<String> {
+        Some(top_node(&self.disks.len().checked_sub(1)?.to_string()))
     }
 
     /// The address is the guest's to choose, and for us to believe or not.
@@ -155,7 +147,8 @@ impl Plan {
                 line.add(["-kernel", &path_of(*kernel), "-initrd", &path_of(*initramfs)]);
                 line.add(["-append", append]);
             }
-            Start::Incoming => line.add(["-incoming", "defer"]),
+            // It waits: not everything that it begins with comes that way.
+            Start::Incoming => line.add(["-S", "-incoming", "defer"]),
         }
     }
 
@@ -164,6 +157,40 @@ impl Plan {
         let denied = "obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
         line.add(["-sandbox", &format!("on,{denied}")]);
     }
+}
+
+/// The node of a layer's file, and the one that makes a disk of it.
+fn nodes(name: &str, set: usize, format: &str, below: Option<String>, top: bool) -> [Value; 2] {
+    let file = json!({
+        "driver": "file", "filename": format!("/dev/fdset/{set}"), "node-name": file_node(name),
+        "locking": "off", "read-only": !top, "discard": "unmap",
+        "cache": {"direct": false, "no-flush": true},
+    });
+    let mut disk = json!({
+        "driver": format, "file": file_node(name), "node-name": top_node(name),
+        "read-only": !top, "discard": "unmap", "cache": {"direct": false, "no-flush": true},
+    });
+    if let (Some(below), Some(disk)) = (below, disk.as_object_mut()) {
+        disk.insert("backing".into(), below.into());
+    }
+    [file, disk]
+}
+
+/// What makes a node for a new top layer, over nothing yet.
+pub(crate) fn layer_node(name: &str, set: usize) -> [Value; 2] {
+    let [file, mut disk] = nodes(name, set, "qcow2", None, true);
+    disk["backing"] = Value::Null;
+    [file, disk].map(|node| json!({"execute": "blockdev-add", "arguments": node}))
+}
+
+/// The node of a layer of a disk.
+pub(crate) fn top_node(name: &str) -> String {
+    format!("disk{name}")
+}
+
+/// The node of a layer's file.
+pub(crate) fn file_node(name: &str) -> String {
+    format!("file{name}")
 }
 
 /// The kernel's command line.

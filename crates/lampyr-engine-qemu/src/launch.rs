@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lampyr_engine::{Accel, BootImage, EngineError, Machine, MachineSpec, Restore};
+use lampyr_engine::{Accel, BootImage, EngineError, Machine, MachineSpec, Pages, Restore};
 use lampyr_jail::{Identity, Jail};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -70,21 +70,40 @@ pub(crate) async fn restore(
     if launch.identity.is_some() && !program.maps_read_only() {
         saved = memory::copy(&saved).map_err(io("copy the guest's memory"))?;
     }
+    let base = saved.try_clone().map_err(io("keep memory"))?;
     let memory = Memory::Private(launch.inherited.add(saved));
     let (devices, source) = pipe::pipe().map_err(io("make a pipe"))?;
     let source = source.into_blocking_fd().map_err(io("make a pipe"))?;
     let incoming = format!("fd:{}", launch.inherited.add(source));
     let mut machine = launch.spawn(accel, spec, memory, restore.disks, Start::Incoming)?;
+    machine.base = Some(base);
     let load = json!({"execute": "migrate-incoming", "arguments": {"uri": incoming}});
     let commands = [capabilities(), migration_modes(), load];
     let loaded =
         async { tokio::join!(machine.load(&commands), feed(devices, &restore.image.devices)) };
     let loaded = tokio::time::timeout(START_WAIT, loaded).await;
     let slow = EngineError::Slow { what: "restore", seconds: START_WAIT.as_secs() };
-    match loaded.map_err(|_| slow).and_then(|(loaded, ())| loaded) {
-        Ok(()) => Ok(Box::new(machine)),
+    let loaded = loaded.map_err(|_| slow).and_then(|(loaded, ())| loaded);
+    match go(&mut machine, loaded, restore.pages).await {
+        Ok(()) => {
+            machine.began = restore.image.devices;
+            Ok(Box::new(machine))
+        }
         Err(e) => Err(refused(&mut machine, e).await),
     }
+}
+
+/// Lets a machine run whose devices are loaded.
+async fn go(
+    machine: &mut QemuMachine,
+    loaded: Result<(), EngineError>,
+    pages: Option<Pages>,
+) -> Result<(), EngineError> {
+    loaded?;
+    if let Some(pages) = pages {
+        machine.load_pages(pages).await?;
+    }
+    machine.go().await
 }
 
 /// A QEMU that ends by itself while it loads a state cannot use that state.
@@ -190,6 +209,7 @@ impl<'a> Launch<'a> {
         said.extend(child.stderr.take().map(|stderr| log.follow(stderr)));
         let mut machine = QemuMachine::new(child, Qmp::new(self.monitor), self.channel, log, said);
         machine.keep_card(card);
+        machine.top = plan.top().unwrap_or_default();
         Ok(machine)
     }
 

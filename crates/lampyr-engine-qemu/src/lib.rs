@@ -10,6 +10,9 @@
 
 mod arguments;
 mod clock;
+mod copy;
+mod devices;
+mod guest_memory;
 mod inherit;
 mod launch;
 mod layer;

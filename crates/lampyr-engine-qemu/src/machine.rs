@@ -1,10 +1,11 @@
 //! A QEMU that runs.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use lampyr_engine::{Ended, EngineError, Machine, Promise};
+use lampyr_engine::{Copied, CopyTo, Ended, EngineError, Machine, Pages, Promise};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -23,7 +24,7 @@ const MONITOR_WAIT: Duration = Duration::from_secs(30);
 /// How long a killed QEMU's last words may take to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The largest device state that is believed, in bytes.
-const MAX_DEVICES: u64 = 16 << 20;
+pub(crate) const MAX_DEVICES: u64 = 16 << 20;
 
 /// A running QEMU. Dropping it kills the process; `stop` also waits for it.
 #[derive(Debug)]
@@ -33,6 +34,14 @@ pub(crate) struct QemuMachine {
     channel: Option<UnixStream>,
     card: Option<UnixStream>,
     memory: Option<File>,
+    /// What a restored machine has mapped privately.
+    pub(crate) base: Option<File>,
+    /// What its devices began with.
+    pub(crate) began: Vec<u8>,
+    /// The node that its disk is written to.
+    pub(crate) top: String,
+    /// How many copies were tried.
+    pub(crate) copies: usize,
     log: Log,
     said: Vec<JoinHandle<()>>,
 }
@@ -45,7 +54,19 @@ impl QemuMachine {
         log: Log,
         said: Vec<JoinHandle<()>>,
     ) -> Self {
-        Self { child, qmp, channel: Some(channel), card: None, memory: None, log, said }
+        Self {
+            child,
+            qmp,
+            channel: Some(channel),
+            card: None,
+            memory: None,
+            base: None,
+            began: Vec::new(),
+            top: String::new(),
+            copies: 0,
+            log,
+            said,
+        }
     }
 
     /// Remembers the file that holds the guest's memory.
@@ -68,12 +89,38 @@ impl QemuMachine {
         }
     }
 
-    /// Runs the commands that load a saved state, and lets the machine go on.
+    /// Runs the commands that load a saved state.
     pub(crate) async fn load(&mut self, commands: &[Value]) -> Result<(), EngineError> {
         self.qmp.run(commands).await?;
-        self.qmp.migrated().await?;
-        // It was saved while it was paused, and that state came with it.
+        self.qmp.migrated().await
+    }
+
+    /// Puts pages over its memory before it runs.
+    pub(crate) async fn load_pages(&mut self, pages: Pages) -> Result<(), EngineError> {
+        let memory = self.guest_memory(true)?;
+        let loading = tokio::task::spawn_blocking(move || memory.load(&pages));
+        let loaded = loading.await.map_err(|e| io("write the VM's memory")(e.into()))?;
+        loaded.map_err(io("write the VM's memory"))
+    }
+
+    /// Lets it go on.
+    pub(crate) async fn go(&mut self) -> Result<(), EngineError> {
         self.qmp.run(&[json!({"execute": "cont"})]).await
+    }
+
+    /// Hands a descriptor over, in time.
+    pub(crate) async fn give(
+        &mut self,
+        command: &Value,
+        fd: BorrowedFd<'_>,
+    ) -> Result<(), EngineError> {
+        let slow = |_| EngineError::Slow { what: "answer", seconds: MONITOR_WAIT.as_secs() };
+        tokio::time::timeout(MONITOR_WAIT, self.qmp.give(command, fd)).await.map_err(slow)?
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Whether the process gave up by itself, so that no signal ended it.
@@ -108,7 +155,8 @@ impl QemuMachine {
         let (sink, mut source) = pipe::pipe().map_err(io("make a pipe"))?;
         self.qmp.run(&[json!({"execute": "stop"}), migration_modes()]).await?;
         let sink = sink.into_blocking_fd().map_err(io("make a pipe"))?;
-        self.qmp.give("state", std::os::fd::AsFd::as_fd(&sink)).await?;
+        let take = json!({"execute": "getfd", "arguments": {"fdname": "state"}});
+        self.qmp.give(&take, sink.as_fd()).await?;
         drop(sink);
         let save = json!({"execute": "migrate", "arguments": {"uri": "fd:state"}});
         let qmp = &mut self.qmp;
@@ -140,12 +188,19 @@ impl Machine for QemuMachine {
         Box::pin(async move {
             let saved = tokio::time::timeout(MONITOR_WAIT, self.save_devices()).await;
             let slow = EngineError::Slow { what: "save itself", seconds: MONITOR_WAIT.as_secs() };
-            let devices = saved.map_err(|_| slow)??;
+            let devices = match saved.map_err(|_| slow).and_then(|saved| saved) {
+                Ok(devices) => devices,
+                Err(e) => return Err(self.explain(e).await),
+            };
             if let Some(memory) = &self.memory {
                 take_back(memory).map_err(io("keep the guest's memory"))?;
             }
             Ok(devices)
         })
+    }
+
+    fn copy(&mut self, to: CopyTo) -> Promise<'_, Result<Copied, EngineError>> {
+        Box::pin(self.copy_to(to))
     }
 
     fn ended(&mut self) -> Promise<'_, Ended> {
@@ -160,6 +215,6 @@ impl Machine for QemuMachine {
     }
 
     fn pid(&self) -> Option<u32> {
-        self.child.id()
+        self.id()
     }
 }

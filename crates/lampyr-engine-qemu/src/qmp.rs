@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use lampyr_engine::EngineError;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 
@@ -40,9 +40,13 @@ impl Qmp {
         Ok(())
     }
 
-    /// Hands a descriptor over under a name, for a later command.
-    pub(crate) async fn give(&mut self, name: &str, fd: BorrowedFd<'_>) -> Result<(), EngineError> {
-        let text = format!("{}\n", json!({"execute": "getfd", "arguments": {"fdname": name}}));
+    /// Hands a descriptor over with the command that takes it.
+    pub(crate) async fn give(
+        &mut self,
+        command: &Value,
+        fd: BorrowedFd<'_>,
+    ) -> Result<(), EngineError> {
+        let text = format!("{command}\n");
         let stream = self.stream.get_ref();
         let sent = stream.async_io(tokio::io::Interest::WRITABLE, || {
             send_with(stream.as_fd(), text.as_bytes(), fd)

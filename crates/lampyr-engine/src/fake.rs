@@ -7,11 +7,13 @@
 //! soon as it is restored, and guests that are not the agent at all ([`Peer`]).
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +22,8 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
 use crate::{
-    BootImage, Ended, Engine, EngineError, Machine, MachineImage, MachineSpec, Promise, Restore,
+    BootImage, Copied, CopyTo, Ended, Engine, EngineError, Machine, MachineImage, MachineSpec,
+    PagesWriter, Promise, Restore,
 };
 
 /// The "device state" of every machine that was saved.
@@ -107,7 +110,7 @@ impl FakeEngine {
             what: format!("cannot run the agent {}: {e}", self.agent.display()),
             hint: "build it with `cargo xtask agent`".into(),
         })?;
-        Ok(FakeMachine { guest: Guest::Agent(child), channel: Some(stream(ours)?) })
+        Ok(FakeMachine { guest: Guest::Agent(child), channel: Some(stream(ours)?), memory: 0 })
     }
 
     fn start(&self, peer: Peer) -> Result<FakeMachine, EngineError> {
@@ -118,7 +121,7 @@ impl FakeEngine {
         };
         let (ours, theirs) = pair()?;
         let task = tokio::spawn(play(stream(theirs)?));
-        Ok(FakeMachine { guest: Guest::Actor(task), channel: Some(stream(ours)?) })
+        Ok(FakeMachine { guest: Guest::Actor(task), channel: Some(stream(ours)?), memory: 0 })
     }
 
     fn resume(&self, image: &MachineImage) -> Result<FakeMachine, EngineError> {
@@ -131,6 +134,7 @@ impl FakeEngine {
         }
         let (peer, die) = self.faults(|f| (f.peer.clone(), std::mem::take(&mut f.die)));
         let mut machine = self.start(peer)?;
+        machine.memory = image.memory.metadata().map_err(io("look at the memory"))?.len();
         if die {
             machine.guest.kill();
         }
@@ -202,6 +206,8 @@ fn script(bytes: Vec<u8>) -> Play {
 struct FakeMachine {
     guest: Guest,
     channel: Option<UnixStream>,
+    /// The size of the memory that it does not have, in bytes.
+    memory: u64,
 }
 
 enum Guest {
@@ -273,6 +279,15 @@ impl Machine for FakeMachine {
             self.guest.wait().await;
             Ok(DEVICES.to_vec())
         })
+    }
+
+    /// A copy has nothing of the original but the mark: it is a machine that was
+    /// just restored.
+    fn copy(&mut self, to: CopyTo) -> Promise<'_, Result<Copied, EngineError>> {
+        let copied = PagesWriter::new(to.pages, self.memory).finish();
+        let copied = copied.and_then(|()| (&to.devices).write_all(DEVICES));
+        let copied = copied.map(|()| Copied { pause: Duration::ZERO }).map_err(io("copy"));
+        Box::pin(std::future::ready(copied))
     }
 
     fn ended(&mut self) -> Promise<'_, Ended> {

@@ -7,12 +7,16 @@
 
 #[cfg(feature = "fake")]
 pub mod fake;
+mod pages;
 mod spec;
 
+use std::fs::File;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::time::Duration;
 
+pub use pages::{PAGE, Pages, PagesWriter, Stretch};
 pub use spec::{Accel, BootImage, MachineImage, MachineSpec, Restore};
 use tokio::net::UnixStream;
 
@@ -63,6 +67,13 @@ pub trait Machine: Send {
     /// whole in the file that it was booted with. The machine ends.
     fn save(self: Box<Self>) -> Promise<'static, Result<Vec<u8>, EngineError>>;
 
+    /// Copies a machine that was restored, while it goes on: its devices, its
+    /// memory as far as that differs from what it was restored from, and its
+    /// disk are from one instant. From then on it writes to `to.layer`, and the
+    /// layer that it wrote to before never changes again; where this fails, it
+    /// writes where it wrote before.
+    fn copy(&mut self, to: CopyTo) -> Promise<'_, Result<Copied, EngineError>>;
+
     /// Waits until the machine has ended by itself and says how.
     fn ended(&mut self) -> Promise<'_, Ended>;
 
@@ -71,6 +82,24 @@ pub trait Machine: Send {
 
     /// The process that is the machine, for accounting.
     fn pid(&self) -> Option<u32>;
+}
+
+/// Where a copy of a running machine goes.
+#[derive(Debug)]
+pub struct CopyTo {
+    /// An empty file for the [`Pages`] of its memory.
+    pub pages: File,
+    /// An empty file for the state of its devices.
+    pub devices: File,
+    /// A new disk layer, made by [`Engine::make_layer`], of the disk's size.
+    pub layer: File,
+}
+
+/// What a copy cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied {
+    /// How long the machine stood still.
+    pub pause: Duration,
 }
 
 /// How a machine ended by itself.
@@ -106,9 +135,20 @@ pub enum EngineError {
         /// How long it was given.
         seconds: u64,
     },
+    /// The engine cannot do that at all, or not on this host.
+    #[error("{what}")]
+    Unsupported {
+        /// What it cannot do.
+        what: String,
+        /// What the user can do.
+        hint: String,
+    },
     /// The saved device state does not fit this engine.
     #[error("the saved machine could not be restored: {0}")]
     BadImage(String),
+    /// The machine goes on, but there is no copy of it.
+    #[error("the VM could not be copied: {0}")]
+    NotCopied(String),
     /// The system refused something.
     #[error("cannot {what}: {source}")]
     Io {

@@ -43,6 +43,8 @@ pub struct MachineImage {
 pub struct Restore {
     /// The saved machine.
     pub image: MachineImage,
+    /// Pages that go over its memory before it runs.
+    pub pages: Option<crate::Pages>,
     /// The disks as in [`BootImage::disks`], with one more layer on top.
     pub disks: Vec<File>,
 }

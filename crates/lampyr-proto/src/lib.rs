@@ -35,4 +35,4 @@ pub use window::{ReceiveWindow, SendWindow, WINDOW};
 
 /// The version of this protocol. Additions raise it. [`Hello`] and [`Welcome`]
 /// carry each side's number; there is one so far, so nobody compares them yet.
-pub const GENERATION: u32 = 2;
+pub const GENERATION: u32 = 3;

@@ -57,6 +57,20 @@ pub enum Request {
     /// Which rules open what was reached so far? Answered by [`Event::Rules`].
     #[n(11)]
     Suggest,
+    /// Stop all that runs for me, and answer [`Event::Done`] once it stands
+    /// still: you are about to be copied. A copy hears a greeting next. It
+    /// keeps what runs, with nobody to hear it, and lets that go on with
+    /// [`Request::Resumed`]; you yourself do so with [`Request::Thaw`].
+    #[n(12)]
+    Freeze,
+    /// You were copied, if at all: let what runs go on. Answered by
+    /// [`Event::Done`].
+    #[n(13)]
+    Thaw,
+    /// Copy the machine into this directory of the host's while it goes on.
+    /// Answered by [`Event::Done`]. Only who owns a session answers this.
+    #[n(14)]
+    Copy(#[n(0)] String),
 }
 
 /// The host introduces itself.

@@ -8,7 +8,8 @@
 //!   kits/<digest>/         guest kernel and initramfs
 //!   images/<name>/         root disks
 //!   blobs/                 what registries hold, by digest
-//!   templates-v1/<key>/    booted machines to restore from
+//!   templates-v1/<key>/    machines to restore from
+//!   snapshots/             saved machines by name, as an OCI image layout
 //!   sandboxes/<id>/        one running sandbox each
 //!   names/                 links from the names of sessions to their sandboxes
 //!   ended/                 for each session or pool that there was, its id
@@ -119,6 +120,7 @@ pub enum Part {
     Images,
     Blobs,
     Templates,
+    Snapshots,
     Sandboxes,
     Names,
     Ended,
@@ -139,6 +141,7 @@ impl Part {
             Self::Images => "images",
             Self::Blobs => "blobs",
             Self::Templates => "templates-v1",
+            Self::Snapshots => "snapshots",
             Self::Sandboxes => "sandboxes",
             Self::Names => "names",
             Self::Ended => "ended",

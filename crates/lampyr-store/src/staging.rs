@@ -30,6 +30,12 @@ impl Staging {
         for part in list(self.dir.path())? {
             File::open(&part).and_then(|f| f.sync_all()).map_err(at(&part))?;
         }
+        self.place(target)
+    }
+
+    /// The same for what nobody wants any more after the host's next start: it
+    /// need not be on the disk.
+    pub fn place(self, target: &Path) -> Result<(), StoreError> {
         if target.exists() {
             std::fs::remove_dir_all(target).map_err(at(target))?;
         }

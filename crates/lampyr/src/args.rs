@@ -4,6 +4,7 @@ mod images;
 mod policy;
 mod pool;
 mod session;
+mod snapshot;
 mod volume;
 
 use clap::{Args, Parser, Subcommand};
@@ -17,6 +18,9 @@ pub(crate) use images::{
 pub(crate) use policy::{PolicyCommand, PolicySetArgs};
 pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
+pub(crate) use snapshot::{
+    ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs,
+};
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
 
 /// Run commands in sealed microVMs
@@ -42,6 +46,11 @@ pub(crate) enum Command {
     Cp(CpArgs),
     /// Show what sessions are doing
     Ps(ListArgs),
+    /// Save running VMs, and list and remove what was saved
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Start more sessions that are what a running one is now
+    Fork(ForkArgs),
     /// Fetch, list and remove images
     #[command(subcommand)]
     Images(ImagesCommand),
@@ -113,6 +122,9 @@ pub(crate) struct MachineArgs {
     /// The image to start from: a name, or a registry's [default: default]
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
+    /// The snapshot to launch from
+    #[arg(long, value_name = "NAME", conflicts_with = "image")]
+    pub(crate) snapshot: Option<String>,
     /// Let a port of 127.0.0.1 here lead to a port of the VM
     #[arg(long, value_name = "HOST:GUEST")]
     pub(crate) forward: Vec<String>,

@@ -110,6 +110,16 @@ pub(crate) enum BadInput {
     /// A file that is much too long to be one.
     #[error("--policy: {} is too long for a policy", .0.display())]
     PolicySize(PathBuf),
+    /// Something else than what was saved.
+    #[error("{flag}: snapshot '{name}' has {has}, and that cannot be changed")]
+    Saved {
+        /// The flag.
+        flag: &'static str,
+        /// The snapshot.
+        name: lampyr_types::Name,
+        /// What it has.
+        has: String,
+    },
     /// A label without a name or a value.
     #[error("invalid label '{0}': it is not KEY=VALUE")]
     Label(String),
@@ -339,6 +349,7 @@ impl BadInput {
             Self::PolicyFile { .. } | Self::PolicySize(_) => {
                 "for example: rules = [\"api.example.com:443\", \"host:8080\"]"
             }
+            Self::Saved { .. } => "leave the flag out, or take a snapshot of a VM that has it",
             Self::Label(_) => "for example: --label team=build",
             Self::Name(_) => "a name is up to 63 of a-z, 0-9, '.', '_' and '-', as in build-cache",
             Self::Transfer { flag: "--copy", .. } => "for example: --copy ./input:/data",

@@ -12,6 +12,7 @@ mod pool;
 mod ps;
 mod run;
 mod session;
+mod snapshot;
 mod volume;
 
 use std::ffi::OsString;
@@ -49,6 +50,8 @@ pub(crate) fn dispatch(
         Command::Cp(args) => cp::cp(&args, &layers()?, printer),
         Command::Ps(args) => ps::ps(&args, &layers()?, printer),
         Command::Volume(command) => volume::volume(&command, &layers()?, printer),
+        Command::Snapshot(command) => snapshot::snapshot(&command, &layers()?, printer),
+        Command::Fork(args) => snapshot::fork(&args, &layers()?, printer),
         Command::Images(command) => images::images(&command, &layers()?, printer),
         Command::SessionOwner => session::own(&layers()?),
         Command::Pool(command) => pool::pool(&command, &layers()?, printer),

@@ -10,6 +10,7 @@ mod pool;
 mod registry;
 mod run;
 mod session;
+mod snapshot;
 mod transfer;
 mod volume;
 
@@ -35,6 +36,7 @@ pub(crate) use run::RunSettings;
 pub(crate) use session::{
     Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings, sid,
 };
+pub(crate) use snapshot::{NewSnapshot, snapshot_name};
 pub(crate) use volume::{NewVolume, volume_name};
 
 /// How a command that answers with data prints it.

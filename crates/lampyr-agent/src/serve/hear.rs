@@ -59,6 +59,11 @@ impl Server {
                 let done = match split_frame(&mut bytes) {
                     Ok(None) => return Ok(bytes),
                     Ok(Some(frame)) => self.obey(&frame)?,
+                    // A greeting is no frame.
+                    Err(_) if self.frozen => {
+                        self.be_copy();
+                        continue;
+                    }
                     Err(e) => Err(e),
                 };
                 if done.is_err() {

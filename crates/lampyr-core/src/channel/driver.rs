@@ -9,7 +9,7 @@ use lampyr_proto::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{ChannelError, Incoming};
 
@@ -21,12 +21,14 @@ const MAX_EVENTS: u32 = 16;
 /// What streams ask of the driver.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Opens a stream; the driver gives it a number.
+    /// Opens a stream; the driver gives it a number. Nothing behind the request
+    /// is written until `hold` ends, where there is one.
     Open {
         request: Vec<u8>,
         incoming: mpsc::UnboundedSender<Incoming>,
         input: Arc<Semaphore>,
-        number: tokio::sync::oneshot::Sender<u32>,
+        number: oneshot::Sender<u32>,
+        hold: Option<oneshot::Receiver<()>>,
     },
     /// Sends a frame of this kind on the stdin lane.
     Send { stream: u32, kind: Kind, payload: Vec<u8> },
@@ -54,6 +56,13 @@ pub(super) struct Driver {
     next: u32,
     out: Vec<u8>,
     sent: usize,
+    hold: Option<Hold>,
+}
+
+/// What is written no further than a point, for a while.
+struct Hold {
+    at: usize,
+    until: oneshot::Receiver<()>,
 }
 
 impl Driver {
@@ -71,6 +80,7 @@ impl Driver {
             next: 1,
             out: greeting.to_bytes().to_vec(),
             sent: 0,
+            hold: None,
         }
     }
 
@@ -87,12 +97,14 @@ impl Driver {
     async fn turn(&mut self, buffer: &mut [u8]) -> Result<(), ChannelError> {
         let (mut reader, mut writer) = self.connection.split();
         let pending = self.out.len() - self.sent;
+        let end = self.hold.as_ref().map_or(self.out.len(), |hold| hold.at);
         tokio::select! {
             read = reader.read(buffer) => match read {
                 Ok(n) if n > 0 => self.hear(&buffer[..n])?,
                 _ => return Err(ChannelError::Closed),
             },
-            written = writer.write(&self.out[self.sent..]), if pending > 0 => match written {
+            () = released(&mut self.hold) => self.hold = None,
+            written = writer.write(&self.out[self.sent..end]), if end > self.sent => match written {
                 Ok(n) if n > 0 => self.wrote(n),
                 _ => return Err(ChannelError::Closed),
             },
@@ -106,7 +118,7 @@ impl Driver {
 
     fn wrote(&mut self, n: usize) {
         self.sent += n;
-        if self.sent == self.out.len() {
+        if self.sent == self.out.len() && self.hold.is_none() {
             self.out.clear();
             self.sent = 0;
         }
@@ -114,12 +126,15 @@ impl Driver {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open { request, incoming, input, number } => {
+            Command::Open { request, incoming, input, number, hold } => {
                 let stream = self.next;
                 self.next = self.next.wrapping_add(1);
                 let windows = [ReceiveWindow::default(); 2];
                 self.streams.insert(stream, Open { incoming, input, windows, events: 0 });
                 encode(&mut self.out, stream, Kind::Open, Lane::Stdin, &request);
+                if let Some(until) = hold {
+                    self.hold = Some(Hold { at: self.out.len(), until });
+                }
                 let _ = number.send(stream);
             }
             Command::Send { stream, kind, payload } => {
@@ -159,6 +174,14 @@ impl Driver {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until nothing is held any more; for ever where nothing is.
+async fn released(hold: &mut Option<Hold>) {
+    match hold {
+        Some(hold) => drop((&mut hold.until).await),
+        None => std::future::pending().await,
     }
 }
 

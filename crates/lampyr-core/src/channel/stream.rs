@@ -34,11 +34,13 @@ impl Stream {
     pub(super) async fn open(
         commands: &mpsc::Sender<Command>,
         request: Vec<u8>,
+        hold: Option<oneshot::Receiver<()>>,
     ) -> Result<Self, Gone> {
         let (sender, incoming) = mpsc::unbounded_channel();
         let (number, answer) = oneshot::channel();
         let input = Arc::new(Semaphore::new(WINDOW as usize));
-        let open = Command::Open { request, incoming: sender, input: input.clone(), number };
+        let (to, credit) = (sender, input.clone());
+        let open = Command::Open { request, incoming: to, input: credit, number, hold };
         commands.send(open).await.map_err(|_| Gone)?;
         let number = answer.await.map_err(|_| Gone)?;
         Ok(Self { number, incoming, commands: commands.clone(), input, taken: None })

@@ -68,9 +68,9 @@ type Made = (Instant, Result<(Resting, Image), Error>);
 async fn machine(host: Arc<Host>, request: RunRequest) -> Made {
     let start = Instant::now();
     let made = async {
-        let purpose = Purpose::new(&host, &request.image, request.shape()).await?;
+        let purpose = Purpose::new(&host, &request.origin, request.shape()).await?;
         let image = purpose.image.clone();
-        Ok((warm(&host, &request.image, purpose).await?, image))
+        Ok((warm(&host, &request.origin, purpose).await?, image))
     };
     (start, made.await)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lampyr_engine::{Ended, EngineError, Machine, Promise};
+use lampyr_engine::{Copied, CopyTo, Ended, EngineError, Machine, Promise};
 use lampyr_store::Part;
 use lampyr_types::SandboxId;
 use tokio::io::AsyncWriteExt;
@@ -44,7 +44,7 @@ async fn take(host: &Host, id: SandboxId) -> Option<Sandbox> {
     let line = handover::take(&owner).await.ok()?;
     let machine = Box::new(Claimed { owner, heard: Heard::default() });
     let home = Home::of_another(dir);
-    Resting { id, machine, line, patience: AWAKE_WAIT, home }.rouse(None).await.ok()
+    Resting { id, machine, line, patience: AWAKE_WAIT, home, ground: None }.rouse(None).await.ok()
 }
 
 /// A machine that somebody else owns for us. Its owner ends it as soon as it
@@ -63,6 +63,11 @@ impl Machine for Claimed {
     fn save(self: Box<Self>) -> Promise<'static, Result<Vec<u8>, EngineError>> {
         let source = std::io::ErrorKind::Unsupported.into();
         Box::pin(async { Err(EngineError::Io { what: "save a VM of a pool", source }) })
+    }
+
+    fn copy(&mut self, _to: CopyTo) -> Promise<'_, Result<Copied, EngineError>> {
+        let source = std::io::ErrorKind::Unsupported.into();
+        Box::pin(async { Err(EngineError::Io { what: "copy a VM of a pool", source }) })
     }
 
     fn ended(&mut self) -> Promise<'_, Ended> {

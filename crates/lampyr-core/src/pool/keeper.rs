@@ -31,7 +31,7 @@ pub async fn start_pool(
     keeper: std::process::Command,
 ) -> Result<SandboxId, Error> {
     // What takes long the first time is done where there is somebody to see it.
-    Template::get(host, &request.machine.image, request.machine.shape()).await?;
+    Template::get(host, &request.machine.origin, request.machine.shape()).await?;
     start::hand_over(request, keeper).await
 }
 

@@ -83,10 +83,10 @@ pub async fn own_member(
 }
 
 async fn start(host: &Host, request: &PoolMemberRequest) -> Result<Member, Error> {
-    let image = &request.machine.image;
-    let purpose = Purpose::new(host, image, request.machine.shape()).await?;
+    let origin = &request.machine.origin;
+    let purpose = Purpose::new(host, origin, request.machine.shape()).await?;
     let key = purpose.key.clone();
-    let resting = warm::warm(host, image, purpose).await?;
+    let resting = warm::warm(host, origin, purpose).await?;
     let dir = resting.home.path();
     let listener = socket::listen(dir).map_err(at(dir))?;
     let mark = Mark(announce(&host.store, &key, resting.id, request.pool)?);

@@ -6,13 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use lampyr_image::ImageRef;
 use lampyr_store::{Lock, Part, Store, at, read_json, write_json};
 use lampyr_types::SandboxId;
 use serde::{Deserialize, Serialize};
 
 use super::PoolRequest;
-use crate::Error;
+use crate::{Error, Origin};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "pool.json";
@@ -26,8 +25,8 @@ pub struct PoolRecord {
     pub id: SandboxId,
     /// The process that keeps it.
     pub pid: u32,
-    /// The image of its members.
-    pub image: ImageRef,
+    /// What its members are.
+    pub origin: Origin,
     /// Virtual processors of each.
     pub cpus: u32,
     /// Memory of each in bytes.
@@ -48,7 +47,7 @@ impl PoolRecord {
             format: FORMAT,
             id,
             pid: std::process::id(),
-            image: machine.image,
+            origin: machine.origin,
             cpus: machine.cpus,
             memory: machine.memory,
             disk_size: machine.disk_size,

@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use lampyr_engine::EngineError;
-use lampyr_image::ImageRef;
 use lampyr_proto::{Exec, Job};
 use tokio::net::UnixStream;
 
@@ -12,7 +11,7 @@ use crate::exec::{Source, exec};
 use crate::run::restore;
 use crate::sandbox::Resting;
 use crate::template::{Nowhere, Purpose, Template};
-use crate::{Error, Host, Trace};
+use crate::{Error, Host, Origin, Trace};
 
 /// Takes the way that most commands take, so that an emulated processor has
 /// translated it.
@@ -22,13 +21,9 @@ const COMMAND: &str = "uname >/dev/null; :";
 const WARM_WAIT: Duration = Duration::from_mins(1);
 
 /// Restores a machine, lets it run a throw-away command and puts it to rest.
-pub(super) async fn warm(
-    host: &Host,
-    image: &ImageRef,
-    purpose: Purpose,
-) -> Result<Resting, Error> {
+pub(super) async fn warm(host: &Host, origin: &Origin, purpose: Purpose) -> Result<Resting, Error> {
     let template = Template::of(host, purpose).await?;
-    let resting = restore(host, image, template, &Trace::new()).await?;
+    let resting = restore(host, origin, template, &Trace::new()).await?;
     let slow = |_| EngineError::Slow { what: "get warm", seconds: WARM_WAIT.as_secs() };
     tokio::time::timeout(WARM_WAIT, exercise(resting)).await.map_err(slow)?
 }

@@ -9,6 +9,7 @@ use lampyr_types::{ErrorKind, Span, Task};
 use tokio::sync::mpsc;
 
 use crate::channel::{Channel, ChannelError};
+use crate::copy::Copy;
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::{Command, CopyIn, CopyOut, Error, Outcome, Output, Policy, RunError, files};
 
@@ -19,6 +20,8 @@ use super::socket;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer than its grace a stop may take.
 const STOP_WAIT: Duration = Duration::from_secs(30);
+/// How long a machine may take to be copied, with all the memory that it has changed.
+const COPY_WAIT: Duration = Duration::from_mins(2);
 
 /// A command to run in a session.
 #[derive(Debug, Clone)]
@@ -53,6 +56,7 @@ pub struct Vitals {
 /// A connection to a session's owner.
 pub struct SessionClient {
     word: String,
+    store: Store,
     dir: PathBuf,
     channel: Channel,
 }
@@ -87,7 +91,7 @@ impl SessionClient {
             Err(_) if has_ended(&dir).await => return Err(ended(&store, word)),
             Err(e) => return Err(unreachable(e)),
         };
-        Ok(Self { word: word.into(), channel: Channel::greet(connection), dir })
+        Ok(Self { word: word.into(), store, channel: Channel::greet(connection), dir })
     }
 
     /// What is written down about it.
@@ -176,6 +180,14 @@ impl SessionClient {
     /// it is.
     pub async fn copy_out(&self, copy: &CopyOut, task: &dyn Task) -> Result<(), Error> {
         files::fetch(&self.channel, copy, task).await.map_err(|e| self.story(e))
+    }
+
+    /// Copies its machine into `dir` while it goes on.
+    pub(crate) async fn copy_to(&self, dir: &Path) -> Result<Copy, Error> {
+        match self.ask(&Request::Copy(dir.to_string_lossy().into_owned()), COPY_WAIT).await? {
+            Event::Done => Copy::find(&self.store, dir),
+            other => Err(strange(&other)),
+        }
     }
 
     async fn stop(&self, grace: Duration) -> Result<Stopped, Error> {

@@ -1,6 +1,7 @@
 //! The owner of a session: one process that holds the machine, the lock and
 //! the socket, from the start to the removal.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use lampyr_oci::Config;
 use lampyr_proto::{Control, Event, Exec, Exited, Failure, Request, Status};
 use lampyr_types::{ErrorKind, SandboxId};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::channel::{Answer, Channel, Served, accept};
+use crate::copy::Copy;
 use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
@@ -26,6 +28,8 @@ use super::{relay, socket};
 
 /// How long those that wait for a last word may take to hear it.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// More orders than this wait elsewhere.
+const MAX_ORDERS: usize = 4;
 
 /// What everybody who serves a request shares.
 pub(super) struct Session {
@@ -44,6 +48,14 @@ pub(super) struct Session {
     pub(super) jobs: Jobs,
     network: Option<Arc<Network>>,
     clock: WallClock,
+    /// What is asked of whoever has the machine.
+    orders: mpsc::Sender<Order>,
+}
+
+/// What is done with the machine itself.
+enum Order {
+    /// Copy it into this directory.
+    Copy(PathBuf, oneshot::Sender<Result<(), Error>>),
 }
 
 /// What became of a session.
@@ -82,13 +94,14 @@ pub async fn own_session(
     ready: impl FnOnce(Result<SandboxId, Error>) -> bool,
 ) {
     match Box::pin(start(host, request)).await {
-        Ok(Started { sandbox, listener, forwards, session, record }) => {
+        Ok(Started { sandbox, listener, forwards, session, record, orders }) => {
             if !ready(Ok(record.sid)) {
                 session.live(Happening::Stop(Duration::ZERO));
             }
             let busy = session.clone();
             let forwarding = forwards.serve(session.channel(), move || busy.busy());
-            serve(host, sandbox, listener, forwarding, &session).await;
+            let keep = Keep { host, sandbox, request, orders };
+            serve(keep, listener, forwarding, &session).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
@@ -101,13 +114,36 @@ struct Started {
     forwards: Forwards,
     session: Arc<Session>,
     record: SessionRecord,
+    orders: mpsc::Receiver<Order>,
+}
+
+/// The machine, and all that it takes to follow an order.
+struct Keep<'a> {
+    host: &'a Host,
+    sandbox: Sandbox,
+    request: &'a SessionRequest,
+    orders: mpsc::Receiver<Order>,
+}
+
+impl Keep<'_> {
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Copy(dir, answer) => drop(answer.send(self.copy(&dir).await)),
+        }
+    }
+
+    async fn copy(&mut self, dir: &Path) -> Result<(), Error> {
+        let saved = self.sandbox.copy(self.host, dir).await?;
+        let ground = self.sandbox.ground().ok_or(Error::NotOurs)?;
+        Copy::leave(dir, &saved, ground, self.request)
+    }
 }
 
 async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> {
     let forwards = Forwards::bind(&request.forwards).await?;
     let mounts = Mounts::open(&host.store, &request.mounts)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
-    let template = Template::get(host, &request.image, shape).await?;
+    let template = Template::get(host, &request.origin, shape).await?;
     let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
     sandbox.awake().await?;
     let channel = sandbox.channel();
@@ -117,24 +153,23 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let jobs = dir.join("jobs");
     std::fs::create_dir(&jobs).map_err(at)?;
     let listener = socket::listen(&dir).map_err(at)?;
-    let spec = (request.cpus, request.memory);
-    let (name, image) = (request.name.clone(), request.image.clone());
-    let record = SessionRecord::new(sandbox.id(), name, image, spec);
+    let record = SessionRecord::new(sandbox.id(), request, &template);
     record.publish(&host.store, &dir)?;
-    let session =
-        Arc::new(Session::new(&sandbox, request, template.image.config.clone(), Jobs::new(jobs)));
-    Ok(Started { sandbox, listener, forwards, session, record })
+    let (orders, received) = mpsc::channel(MAX_ORDERS);
+    let config = template.image.config.clone();
+    let session = Arc::new(Session::new(&sandbox, request, config, Jobs::new(jobs), orders));
+    Ok(Started { sandbox, listener, forwards, session, record, orders: received })
 }
 
 /// Serves until the session is over, and removes it.
 async fn serve(
-    host: &Host,
-    mut sandbox: Sandbox,
+    mut keep: Keep<'_>,
     listener: UnixListener,
     forwarding: Forwarding,
     session: &Arc<Session>,
 ) {
-    let why = session.serve(&mut sandbox, &listener).await;
+    let why = session.serve(&mut keep, &listener).await;
+    let Keep { host, sandbox, .. } = keep;
     drop(listener);
     forwarding.close().await;
     if why == Why::Crashed {
@@ -149,7 +184,13 @@ async fn serve(
 }
 
 impl Session {
-    fn new(sandbox: &Sandbox, request: &SessionRequest, config: Config, jobs: Jobs) -> Self {
+    fn new(
+        sandbox: &Sandbox,
+        request: &SessionRequest,
+        config: Config,
+        jobs: Jobs,
+        orders: mpsc::Sender<Order>,
+    ) -> Self {
         let born = Instant::now();
         Self {
             channel: sandbox.channel(),
@@ -164,6 +205,7 @@ impl Session {
             jobs,
             network: sandbox.network(),
             clock: WallClock::told(),
+            orders,
         }
     }
 
@@ -237,7 +279,7 @@ impl Session {
         (life.phase(), life.wakes())
     }
 
-    async fn serve(self: &Arc<Self>, sandbox: &mut Sandbox, listener: &UnixListener) -> Why {
+    async fn serve(self: &Arc<Self>, keep: &mut Keep<'_>, listener: &UnixListener) -> Why {
         loop {
             let wakes = match self.phase() {
                 (Phase::Over(why), _) => return why,
@@ -245,7 +287,8 @@ impl Session {
             };
             tokio::select! {
                 accepted = listener.accept() => self.accepted(accepted.map(|(c, _)| c)).await,
-                crash = sandbox.crashed() => {
+                Some(order) = keep.orders.recv() => keep.obey(order).await,
+                crash = keep.sandbox.crashed() => {
                     let fate = Fate::Crashed(crash.to_failure());
                     self.fate.send_replace(Some(fate));
                     self.live(Happening::MachineEnded);
@@ -317,6 +360,18 @@ impl Session {
         }
     }
 
+    /// Copies the machine into a directory of whoever asks.
+    async fn copy(&self, dir: PathBuf) -> Event {
+        let (answer, copied) = oneshot::channel();
+        // Where nobody takes orders any more, nobody answers either.
+        let _ = self.orders.send(Order::Copy(dir, answer)).await;
+        match copied.await {
+            Ok(Ok(())) => Event::Done,
+            Ok(Err(e)) => Event::Failure(e.to_failure()),
+            Err(_) => Event::Failure(self.fate().await),
+        }
+    }
+
     fn suggest(&self) -> Event {
         let rules = self.network.as_ref().map(|network| network::suggestion(network));
         rules.map_or_else(|| Event::Failure(no_card()), Event::Rules)
@@ -362,11 +417,14 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         Request::Status => Event::Status(session.status()),
         Request::Restrict(rules) => session.restrict(&rules),
         Request::Suggest => session.suggest(),
+        Request::Copy(dir) => session.copy(dir.into()).await,
         Request::Hello(_)
         | Request::Resumed(_)
         | Request::Quiesce
         | Request::Mount(_)
         | Request::Clock(_)
+        | Request::Freeze
+        | Request::Thaw
         | Request::Stop(_) => Event::Failed("a session does not do that for a client".into()),
     };
     let _ = answer.say(&event).await;

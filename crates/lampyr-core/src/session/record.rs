@@ -6,12 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use lampyr_image::ImageRef;
 use lampyr_store::{Lock, Part, Store, StoreError, at, read_json, write_json};
 use lampyr_types::{Name, SandboxId};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::template::Template;
+use crate::{Error, SessionRequest};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "session.json";
@@ -27,8 +27,11 @@ pub struct SessionRecord {
     pub name: Option<Name>,
     /// The process that owns it.
     pub pid: u32,
-    /// The image that it was started from.
-    pub image: ImageRef,
+    /// The image beneath its disk.
+    pub image: String,
+    /// The snapshot that it was started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Name>,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory in bytes.
@@ -69,15 +72,19 @@ pub(crate) enum Found {
 
 impl SessionRecord {
     /// The record of a session that this process owns from now on.
-    pub(crate) fn new(
-        sid: SandboxId,
-        name: Option<Name>,
-        image: ImageRef,
-        spec: (u32, u64),
-    ) -> Self {
-        let (cpus, memory) = spec;
-        let (pid, created) = (std::process::id(), jiff::Timestamp::now());
-        Self { format: FORMAT, sid, name, pid, image, cpus, memory, created }
+    pub(crate) fn new(sid: SandboxId, request: &SessionRequest, template: &Template) -> Self {
+        let spec = template.shape.spec;
+        Self {
+            format: FORMAT,
+            sid,
+            name: request.name.clone(),
+            pid: std::process::id(),
+            image: template.image.name.clone(),
+            snapshot: request.origin.snapshot().cloned(),
+            cpus: spec.cpus,
+            memory: spec.memory,
+            created: jiff::Timestamp::now(),
+        }
     }
 
     /// Writes it into the session's directory and makes its name known.

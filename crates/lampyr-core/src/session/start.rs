@@ -70,7 +70,7 @@ pub async fn start_session(
 ) -> Result<SandboxId, Error> {
     check_name(&host.store, request)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
-    Template::get(host, &request.image, shape).await?;
+    Template::get(host, &request.origin, shape).await?;
     hand_over(request, owner).await
 }
 

@@ -31,7 +31,7 @@ async fn a_template_is_baked_once() {
 async fn a_template_that_changed_is_baked_again() {
     let world = World::warm().await;
     let mut boots = 1;
-    for file in ["memory", "devices", "disk.qcow2", "manifest.json"] {
+    for file in ["memory", "devices", "disk0.qcow2", "manifest.json"] {
         let path = world.template().join(file);
         for change in [|p: &Path| std::fs::write(p, "changed"), |p: &Path| std::fs::remove_file(p)]
         {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lampyr_core::{
-    Batch, CopyIn, CopyOut, MemberWord, OwnerReply, PoolMachine, PoolMemberRequest, RunRequest,
-    own_member, pools, run_batch,
+    Batch, CopyIn, CopyOut, MemberWord, Origin, OwnerReply, PoolMachine, PoolMemberRequest,
+    RunRequest, own_member, pools, run_batch,
 };
 use lampyr_engine::fake::Peer;
 use lampyr_types::{ErrorKind, SandboxId};
@@ -29,7 +29,7 @@ struct Member {
 async fn member(world: &World) -> Member {
     let like = sh("");
     let machine = PoolMachine {
-        image: like.image,
+        origin: like.origin,
         cpus: like.cpus,
         memory: like.memory.as_bytes(),
         disk_size: like.disk_size.as_bytes(),
@@ -232,7 +232,7 @@ async fn every_run_of_a_batch_has_its_row_and_its_machine() {
 #[tokio::test]
 async fn a_run_that_has_no_machine_has_a_row_too() {
     let world = World::warm().await;
-    let nothing = |_| RunRequest { image: "none".parse().unwrap(), ..sh("true") };
+    let nothing = |_| RunRequest { origin: Origin::Image("none".parse().unwrap()), ..sh("true") };
     let rows = batch(&world, plan(3, 2, 2), nothing).await;
     let kinds: Vec<_> = rows.into_iter().map(|(_, code, _)| code).collect();
     assert_eq!(kinds, [Err(ErrorKind::ConnectionFailed); 3]);

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use lampyr_core::{
-    Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, RunError, SessionClient,
-    SessionRequest, SessionState, Stopped, own_session, session_id, sessions, stop_session,
+    Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, Origin, RunError,
+    SessionClient, SessionRequest, SessionState, Stopped, own_session, session_id, sessions,
+    stop_session,
 };
 use lampyr_types::{ErrorKind, NoProgress, SandboxId, Span};
 use tokio::sync::{mpsc, oneshot};
@@ -17,7 +18,7 @@ const GRACE: Duration = Duration::from_millis(300);
 fn plain() -> SessionRequest {
     SessionRequest {
         name: None,
-        image: "tiny".parse().unwrap(),
+        origin: Origin::Image("tiny".parse().unwrap()),
         cpus: 1,
         memory: 256 << 20,
         disk_size: 1 << 30,

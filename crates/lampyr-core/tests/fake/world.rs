@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lampyr_core::{
-    AccelChoice, Command, Engines, Host, HostSettings, Outcome, Output, OutputStream, RunError,
-    RunRequest, Trace, run,
+    AccelChoice, Command, Engines, Host, HostSettings, Origin, Outcome, Output, OutputStream,
+    RunError, RunRequest, Trace, run,
 };
 use lampyr_engine::fake::FakeEngine;
 use lampyr_engine::{Accel, Engine, EngineError};
@@ -191,7 +191,7 @@ pub(crate) fn argv(argv: &[&str]) -> RunRequest {
 
 fn request(command: Command) -> RunRequest {
     RunRequest {
-        image: "tiny".parse().unwrap(),
+        origin: Origin::Image("tiny".parse().unwrap()),
         cpus: 1,
         memory: Size::mib(2),
         disk_size: Size::mib(1),

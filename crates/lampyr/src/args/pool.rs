@@ -52,6 +52,9 @@ pub(crate) struct PoolStartArgs {
     /// The image to start from [default: default]
     #[arg(long, value_name = "NAME")]
     pub(crate) image: Option<String>,
+    /// The snapshot to launch from
+    #[arg(long, value_name = "NAME", conflicts_with = "image")]
+    pub(crate) snapshot: Option<String>,
     /// How much of each it has
     #[command(flatten)]
     pub(crate) machine: SizeArgs,

@@ -141,7 +141,7 @@ fn list(args: &ListArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
 fn row((pool, ready): &(PoolRecord, usize)) -> Value {
     json!({
         "id": pool.id.to_string(),
-        "image": pool.image.to_string(),
+        "image": pool.origin.to_string(),
         "cpus": pool.cpus,
         "memory": pool.memory,
         "size": pool.size,
@@ -155,7 +155,8 @@ fn table(pools: &[(PoolRecord, usize)]) -> String {
     }
     let mut text = format!("{:36}  {:16}  {:>4}  {:>8}  READY\n", "ID", "IMAGE", "CPUS", "MEMORY");
     for (pool, ready) in pools {
-        let (id, image, memory) = (pool.id.to_string(), pool.image.to_string(), human(pool.memory));
+        let (id, image, memory) =
+            (pool.id.to_string(), pool.origin.to_string(), human(pool.memory));
         let (cpus, size) = (pool.cpus, pool.size);
         let _ = writeln!(text, "{id:36}  {image:16}  {cpus:>4}  {memory:>8}  {ready} of {size}");
     }

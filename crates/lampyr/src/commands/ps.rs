@@ -48,7 +48,7 @@ fn data((session, vitals): &Row) -> Value {
         None => json!({"sid": sid, "error": "unreachable"}),
         Some(vitals) => json!({
             "sid": sid,
-            "image": session.image.to_string(),
+            "image": session.image,
             "uptime_seconds": vitals.uptime.as_secs(),
             "active_execs": vitals.active_execs,
             "memory_bytes": vitals.memory_bytes,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use lampyr_types::Name;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -201,7 +202,8 @@ fn row((session, state): &(SessionRecord, SessionState)) -> Value {
         "sid": session.sid.to_string(),
         "name": session.name.as_ref().map(ToString::to_string),
         "pid": session.pid,
-        "image": session.image.to_string(),
+        "image": session.image,
+        "snapshot": session.snapshot.as_ref().map(Name::as_str),
         "cpus": session.cpus,
         "memory": session.memory,
         "created": session.created.to_string(),
@@ -217,8 +219,7 @@ fn table(sessions: &[(SessionRecord, SessionState)]) -> String {
     for (session, state) in sessions {
         let (name, memory) =
             (session.name.as_ref().map_or("", |n| n.as_str()), human(session.memory));
-        let (sid, image, state) =
-            (session.sid.to_string(), session.image.to_string(), state.word());
+        let (sid, image, state) = (session.sid.to_string(), &session.image, state.word());
         let _ = writeln!(text, "{sid:36}  {image:16}  {state:8}  {memory:>8}  {name}");
     }
     text

@@ -41,7 +41,7 @@ impl CreateSettings {
         let machine = Machine::resolve(&machine, layers)?;
         let request = CreateRequest {
             name: image(&args.name)?,
-            from: machine.image,
+            from: machine.origin,
             commands: args.run.clone(),
             timeout: timeout(args.timeout.as_deref(), layers)?,
             cpus: machine.cpus,

@@ -1,15 +1,16 @@
 //! What a VM is made of, checked against what the host has.
 
 use lampyr_image::ImageRef;
-use lampyr_types::Size;
+use lampyr_types::{Name, Size};
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
-use crate::core_api::{Forward, Mount, Policy};
+use crate::core_api::{self as core, Forward, Mount, Policy, Snapshot};
 use crate::env_vars;
 
 use super::mounts::mounts;
 use super::net::net;
+use super::snapshot::snapshot_name;
 use super::{Layers, Picked, parse, shown};
 
 /// The least memory a VM lives with.
@@ -23,7 +24,7 @@ const MOST_DISK: Size = Size::mib(16 << 20);
 
 /// A VM to be.
 pub(super) struct Machine {
-    pub(super) image: ImageRef,
+    pub(super) origin: core::Origin,
     pub(super) cpus: u32,
     pub(super) memory: Size,
     pub(super) disk_size: Size,
@@ -35,8 +36,50 @@ pub(super) struct Machine {
 impl Machine {
     /// Resolves and checks everything; touches nothing.
     pub(super) fn resolve(args: &MachineArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
+        if let Some(given) = &args.snapshot {
+            return Self::saved(args, layers, &snapshot_name(given)?);
+        }
+        let image = layers.pick(args.image.as_deref(), &env_vars::IMAGE, parse::<ImageRef>)?;
+        Self::with(args, layers, core::Origin::Image(image.value))
+    }
+
+    /// What a snapshot is made of cannot be changed, only said once more.
+    fn saved(args: &MachineArgs, layers: &Layers<'_>, name: &Name) -> Result<Self, BadInput> {
+        let origin = core::Origin::Snapshot(name.clone());
+        let asked = Self::with(args, layers, origin)?;
+        // Whoever launches it says that it is not there.
+        let Ok(saved) = core::snapshot(layers.home(), name) else { return Ok(asked) };
+        asked.agree(args, &saved)
+    }
+
+    fn agree(self, args: &MachineArgs, saved: &Snapshot) -> Result<Self, BadInput> {
+        let size = &args.size;
+        let (memory, disk_size) = (Size::bytes(saved.memory), Size::bytes(saved.disk_size));
+        let pairs = [
+            ("--cpus", size.cpus.is_some() && self.cpus != saved.cpus, saved.cpus.to_string()),
+            ("--memory", size.memory.is_some() && self.memory != memory, memory.to_string()),
+            (
+                "--disk-size",
+                size.disk_size.is_some() && self.disk_size != disk_size,
+                disk_size.to_string(),
+            ),
+            ("--net", self.net.is_some() && !saved.network, "no network card".to_owned()),
+        ];
+        if let Some((flag, _, has)) = pairs.into_iter().find(|(_, differs, _)| *differs) {
+            return Err(BadInput::Saved { flag, name: saved.name.clone(), has });
+        }
+        // A card cannot go; one that reaches nothing is as good as none.
+        let net = self.net.or_else(|| saved.network.then(Policy::default));
+        Ok(Self { cpus: saved.cpus, memory, disk_size, net, ..self })
+    }
+
+    fn with(
+        args: &MachineArgs,
+        layers: &Layers<'_>,
+        origin: core::Origin,
+    ) -> Result<Self, BadInput> {
         Ok(Self {
-            image: layers.pick(args.image.as_deref(), &env_vars::IMAGE, parse::<ImageRef>)?.value,
+            origin,
             cpus: cpus(args, layers)?,
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,

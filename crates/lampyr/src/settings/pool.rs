@@ -31,6 +31,7 @@ impl PoolSettings {
     pub(crate) fn resolve(args: &PoolStartArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
         let asked = MachineArgs {
             image: args.image.clone(),
+            snapshot: args.snapshot.clone(),
             size: args.machine.clone(),
             ..MachineArgs::default()
         };
@@ -38,7 +39,7 @@ impl PoolSettings {
         let ttl = args.ttl.as_deref().map(|given| span("--ttl", given)).transpose()?;
         let request = PoolRequest {
             machine: PoolMachine {
-                image: machine.image,
+                origin: machine.origin,
                 cpus: machine.cpus,
                 memory: machine.memory.as_bytes(),
                 disk_size: machine.disk_size.as_bytes(),

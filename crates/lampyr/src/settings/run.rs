@@ -44,8 +44,8 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
     }
     let machine = Machine::resolve(&args.machine, layers)?;
     Ok(RunRequest {
-        command: own_command(args, &machine.image)?,
-        image: machine.image,
+        command: own_command(args, machine.origin.image())?,
+        origin: machine.origin,
         cpus: machine.cpus,
         memory: machine.memory,
         disk_size: machine.disk_size,
@@ -62,9 +62,9 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
 }
 
 /// The command; an image may have one of its own, but the default one has none.
-fn own_command(args: &RunArgs, image: &ImageRef) -> Result<Option<Command>, BadInput> {
+fn own_command(args: &RunArgs, image: Option<&ImageRef>) -> Result<Option<Command>, BadInput> {
     let none = args.command.is_none() && args.argv.is_empty();
-    if none && image.to_string() != DEFAULT_IMAGE {
+    if none && image.is_none_or(|image| image.to_string() != DEFAULT_IMAGE) {
         return Ok(None);
     }
     command(args.command.as_deref(), &args.argv).map(Some)

@@ -35,7 +35,7 @@ impl StartSettings {
         let ttl = args.ttl.as_deref().map(|given| span("--ttl", given)).transpose()?;
         let request = SessionRequest {
             name: args.name.as_deref().map(name).transpose()?,
-            image: machine.image,
+            origin: machine.origin,
             cpus: machine.cpus,
             memory: machine.memory.as_bytes(),
             disk_size: machine.disk_size.as_bytes(),

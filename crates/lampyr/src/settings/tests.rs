@@ -47,7 +47,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
 fn the_defaults_are_those_of_the_contract() {
     let settings = resolve(&plain(), &[], "").ok().unwrap();
     let request = settings.request;
-    assert_eq!((request.cpus, request.image.to_string().as_str()), (2, "default"));
+    assert_eq!((request.cpus, request.origin.to_string().as_str()), (2, "default"));
     assert_eq!((request.timeout.as_millis(), request.disk_size.as_mib()), (60_000, 8192));
     assert_eq!((settings.report.max_output, settings.boot_trace), (64 << 20, false));
     assert!(matches!(settings.host.accel, AccelChoice::Auto) && settings.host.qemu.is_none());

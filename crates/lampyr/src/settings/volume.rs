@@ -45,7 +45,7 @@ fn quota(given: &str) -> Result<Size, BadInput> {
     if small { Err(bad(BadValue::small_size(quota, LEAST_QUOTA))) } else { Ok(quota) }
 }
 
-fn label(given: &str) -> Result<(String, String), BadInput> {
+pub(super) fn label(given: &str) -> Result<(String, String), BadInput> {
     match given.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(BadInput::Label(shown(given))),

@@ -22,7 +22,7 @@ pub(super) async fn rows(
     n: usize,
 ) -> Result<Vec<Row>, Failure> {
     let machine = PoolMachine {
-        image: run.image.clone(),
+        origin: run.origin.clone(),
         cpus: run.cpus,
         memory: run.memory.as_bytes(),
         disk_size: run.disk_size.as_bytes(),

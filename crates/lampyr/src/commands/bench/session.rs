@@ -51,7 +51,7 @@ pub(super) fn name() -> String {
 pub(super) fn like(run: &RunRequest) -> SessionRequest {
     SessionRequest {
         name: name().parse().ok(),
-        image: run.image.clone(),
+        origin: run.origin.clone(),
         cpus: run.cpus,
         memory: run.memory.as_bytes(),
         disk_size: run.disk_size.as_bytes(),

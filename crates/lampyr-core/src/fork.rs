@@ -1,0 +1,127 @@
+//! Forks: more machines of one that runs.
+//!
+//! The machine is copied while it goes on, the copy is made a template of its
+//! own, and each fork is restored from that. The template goes with the last
+//! of them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use lampyr_store::{Lock, Part, Staging, Store};
+use lampyr_types::SandboxId;
+
+use crate::copy::Copy;
+use crate::session::start::hand_over;
+use crate::template::{Purpose, assemble};
+use crate::{Error, Host, Origin, SessionClient, SessionRequest, stop_session};
+
+/// Forks that are started at once; more would only wait for one another.
+const AT_ONCE: usize = 4;
+/// What the names of forks' templates begin with.
+pub(crate) const PREFIX: &str = "fork-";
+/// The lock in a fork's template that all of its forks share.
+const HELD: &str = "held";
+
+/// What came of forking a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forked {
+    /// The new sessions.
+    pub sessions: Vec<SandboxId>,
+    /// How long the one that was forked stood still.
+    pub pause: Duration,
+}
+
+/// A share of a fork's template.
+#[derive(Debug)]
+pub(crate) struct Held {
+    lock: Option<Lock>,
+    dir: PathBuf,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.lock = None;
+        // Whoever is the last can have it alone.
+        if let Ok(Some(_alone)) = Lock::try_take(&self.dir.join(HELD)) {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Keeps the template of a fork where it is; with its key.
+pub(crate) fn hold(store: &Store, id: SandboxId) -> Result<(Held, String), Error> {
+    let key = format!("{PREFIX}{id}");
+    let dir = store.dir(Part::Templates)?.join(&key);
+    let held = dir.join(HELD);
+    if !held.exists() {
+        return Err(Error::ForkGone);
+    }
+    Ok((Held { lock: Some(Lock::share(&held)?), dir }, key))
+}
+
+/// Whether nobody needs a fork's template any more.
+pub(crate) fn is_abandoned(template: &Path) -> bool {
+    let name = template.file_name().unwrap_or_default();
+    let named = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    named && matches!(Lock::try_take(&template.join(HELD)), Ok(Some(_)))
+}
+
+/// Starts `count` sessions that are what the session called `word` is now. It
+/// goes on at once. `owner` makes the program that owns a session, as for
+/// [`crate::start_session`].
+///
+/// # Errors
+///
+/// Where one of them cannot be started, none is left.
+pub async fn fork(
+    host: &Host,
+    word: &str,
+    count: u32,
+    owner: impl Fn() -> Command,
+) -> Result<Forked, Error> {
+    let staging = host.store.stage()?;
+    let client = SessionClient::connect(host.store.root(), word).await?;
+    let copy = client.copy_to(staging.path()).await?;
+    let (id, _held) = template(host, &copy, &staging)?;
+    drop(staging);
+    let request = SessionRequest {
+        name: None,
+        origin: Origin::Fork(id),
+        forwards: Vec::new(),
+        ..copy.request
+    };
+    let starting = (0..count).map(|_| hand_over(&request, owner()));
+    let started: Vec<_> = stream::iter(starting).buffered(AT_ONCE).collect().await;
+    let sessions = all_or_none(host, started).await?;
+    Ok(Forked { sessions, pause: copy.pause })
+}
+
+/// All that were started, or none of them where one could not be.
+async fn all_or_none(
+    host: &Host,
+    started: Vec<Result<SandboxId, Error>>,
+) -> Result<Vec<SandboxId>, Error> {
+    let (there, failed): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+    let there: Vec<_> = there.into_iter().flatten().collect();
+    let Some(failure) = failed.into_iter().find_map(Result::err) else { return Ok(there) };
+    for sid in there {
+        // Why they are stopped is what is told.
+        let _ = stop_session(host.store.root(), &sid.to_string(), Duration::ZERO).await;
+    }
+    Err(failure)
+}
+
+/// Makes the template of a copy.
+fn template(host: &Host, copy: &Copy, staging: &Staging) -> Result<(SandboxId, Held), Error> {
+    let id = SandboxId::random();
+    let key = format!("{PREFIX}{id}");
+    let purpose = Purpose::copy_of(&copy.ground, key.clone());
+    let parts = host.store.stage()?;
+    let lock = Lock::share(&parts.path().join(HELD))?;
+    assemble(&parts, &purpose, &copy.moment(staging.path())?)?;
+    let dir = host.store.dir(Part::Templates)?.join(&key);
+    parts.place(&dir)?;
+    Ok((id, Held { lock: Some(lock), dir }))
+}

@@ -1,0 +1,335 @@
+//! Snapshots: machines that were saved while they ran, by name.
+//!
+//! `snapshots/` is an OCI image layout (`layout.rs`): a manifest lists the
+//! configuration (`config.rs`) and what the machine is made of, each a blob
+//! that is called by its digest, so that what several snapshots share is there
+//! once. The index is written last: until it names a snapshot there is none.
+
+mod blobs;
+mod config;
+mod layout;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use lampyr_engine::Pages;
+use lampyr_oci::Digest;
+use lampyr_store::{Lock, Part, Store, at};
+use lampyr_types::Name;
+
+use crate::copy::{Copy, PAGES};
+use crate::template::{self, DEVICES, Moment, Template};
+use crate::{Error, Host, Origin, SessionClient};
+
+use blobs::Blobs;
+pub(crate) use config::Config;
+use layout::{Descriptor, Index, Kind, Manifest};
+
+/// What is known of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: Name,
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// When it was taken.
+    pub created: jiff::Timestamp,
+    /// The image beneath its disk.
+    pub image: String,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The size of its root disk in bytes.
+    pub disk_size: u64,
+    /// Whether it has a network card.
+    pub network: bool,
+    /// What it was given to be told by.
+    pub labels: BTreeMap<String, String>,
+    /// The snapshot that it was built on, and its name where it has one still.
+    pub parent: Option<(Digest, Option<Name>)>,
+    /// What it takes on the disk that no other snapshot does, in bytes.
+    pub own_bytes: u64,
+    /// What all of its parts take, in bytes.
+    pub total_bytes: u64,
+}
+
+/// A snapshot to take.
+#[derive(Debug, Clone)]
+pub struct SnapshotRequest {
+    /// Its name.
+    pub name: Name,
+    /// Whether it replaces one that has the name.
+    pub overwrite: bool,
+    /// What to tell it by.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What came of taking a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// What there is now.
+    pub snapshot: Snapshot,
+    /// How long the session stood still.
+    pub pause: Duration,
+}
+
+/// A snapshot as it lies in the store.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub(crate) digest: Digest,
+    pub(crate) config: Config,
+    manifest: Manifest,
+}
+
+/// Takes a snapshot of the session called `word`, which goes on at once.
+///
+/// # Errors
+///
+/// Whatever goes wrong, a snapshot that had the name before is as it was.
+pub async fn create_snapshot(
+    host: &Host,
+    word: &str,
+    request: &SnapshotRequest,
+) -> Result<Taken, Error> {
+    refuse_taken(&host.store, request)?;
+    let staging = host.store.stage()?;
+    let client = SessionClient::connect(host.store.root(), word).await?;
+    let copy = client.copy_to(staging.path()).await?;
+    let task = host.progress.begin("storing the snapshot");
+    let pause = copy.pause;
+    let keeping = keep(host, request, &copy, staging.path());
+    let snapshot = keeping?;
+    drop((task, staging));
+    // Whoever launches from it finds its template ready.
+    let origin = Origin::Snapshot(request.name.clone());
+    Template::get(host, &origin, copy.ground.shape).await?;
+    Ok(Taken { snapshot, pause })
+}
+
+fn refuse_taken(store: &Store, request: &SnapshotRequest) -> Result<(), Error> {
+    let index = Index::read(&dir(store)?)?;
+    if !request.overwrite && index.find(&request.name).is_some() {
+        return Err(Error::SnapshotTaken(request.name.clone()));
+    }
+    Ok(())
+}
+
+/// Makes blobs of what lies in `copied`, and names them.
+fn keep(
+    host: &Host,
+    request: &SnapshotRequest,
+    copy: &Copy,
+    copied: &Path,
+) -> Result<Snapshot, Error> {
+    let dir = dir(&host.store)?;
+    let _alone = host.store.making(LOCK)?;
+    refuse_taken(&host.store, request)?;
+    let blobs = Blobs::new(&dir)?;
+    let mut layers = match copy.ground.snapshot {
+        Some(parent) => Manifest::read(&blobs, parent)?.memory(),
+        None => vec![blobs.link(Kind::Memory, &copy.ground.memory_path())?],
+    };
+    layers.push(blobs.link(Kind::Pages, &copied.join(PAGES))?);
+    layers.push(blobs.link(Kind::Devices, &copied.join(DEVICES))?);
+    for layer in &copy.ground.layers {
+        layers.push(blobs.link(Kind::Disk, layer)?);
+    }
+    let config = Config::new(host, copy, request.labels.clone());
+    let config = blobs.keep(Kind::Config, &config.to_bytes()?)?;
+    let manifest = Manifest::new(config, layers);
+    let descriptor = blobs.keep(Kind::Manifest, &manifest.to_bytes()?)?;
+    let mut index = Index::read(&dir)?;
+    let replaced = index.put(&request.name, descriptor.clone());
+    index.write(&dir)?;
+    if replaced.is_some() {
+        sweep(&host.store, &dir, &index)?;
+    }
+    look(&dir, &index, &request.name, descriptor.digest)
+}
+
+/// All snapshots, by name.
+///
+/// # Errors
+///
+/// Where the state directory cannot be read, or holds what is no layout.
+pub fn snapshots(home: &Path) -> Result<Vec<Snapshot>, Error> {
+    if !home.exists() {
+        return Ok(Vec::new());
+    }
+    let dir = dir(&Store::open(home)?)?;
+    let index = Index::read(&dir)?;
+    index.names().map(|(name, digest)| look(&dir, &index, &name, digest)).collect()
+}
+
+/// The snapshot called `name`.
+///
+/// # Errors
+///
+/// [`Error::NoSnapshot`] where there is none.
+pub fn snapshot(home: &Path, name: &Name) -> Result<Snapshot, Error> {
+    let missing = || Error::NoSnapshot(name.clone());
+    if !home.exists() {
+        return Err(missing());
+    }
+    let dir = dir(&Store::open(home)?)?;
+    let index = Index::read(&dir)?;
+    let digest = index.find(name).ok_or_else(missing)?;
+    look(&dir, &index, name, digest)
+}
+
+/// Removes a snapshot; with `force` also those that were built on it. Returns
+/// what was removed.
+///
+/// # Errors
+///
+/// [`Error::SnapshotNeeded`] where others were built on it, and
+/// [`Error::SnapshotBusy`] where a sandbox runs that was launched from it.
+pub fn remove_snapshot(home: &Path, name: &Name, force: bool) -> Result<Vec<Name>, Error> {
+    let store = Store::open(home)?;
+    let dir = dir(&store)?;
+    let _alone = store.making(LOCK)?;
+    let mut index = Index::read(&dir)?;
+    let digest = index.find(name).ok_or_else(|| Error::NoSnapshot(name.clone()))?;
+    let blobs = Blobs::new(&dir)?;
+    let built_on_it = dependents(&blobs, &index, digest)?;
+    if !force && let Some((first, _)) = built_on_it.first() {
+        return Err(Error::SnapshotNeeded { name: name.clone(), by: first.clone() });
+    }
+    let going: Vec<_> = std::iter::once((name.clone(), digest)).chain(built_on_it).collect();
+    let mut free = Vec::new();
+    for (name, digest) in &going {
+        let lock = store.alone(&in_use(*digest))?;
+        free.push(lock.ok_or_else(|| Error::SnapshotBusy(name.clone()))?);
+    }
+    for (name, _) in &going {
+        index.remove(name);
+    }
+    index.write(&dir)?;
+    sweep(&store, &dir, &index)?;
+    Ok(going.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The snapshots that were built on this one, or on one that was, and so on.
+fn dependents(blobs: &Blobs, index: &Index, digest: Digest) -> Result<Vec<(Name, Digest)>, Error> {
+    let mut parents = BTreeMap::new();
+    for (name, one) in index.names() {
+        parents.insert(name, (one, Config::read(blobs, one)?.parent));
+    }
+    let (mut found, mut wanted) = (Vec::new(), vec![digest]);
+    while let Some(parent) = wanted.pop() {
+        for (name, (digest, of)) in &parents {
+            if *of == Some(parent) && !found.contains(&(name.clone(), *digest)) {
+                found.push((name.clone(), *digest));
+                wanted.push(*digest);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes blobs that no snapshot needs, and the templates of snapshots that
+/// are gone. What somebody still runs from stays for the next time.
+pub(crate) fn sweep(store: &Store, dir: &Path, index: &Index) -> Result<(), Error> {
+    let blobs = Blobs::new(dir)?;
+    let mut needed = Vec::new();
+    for (_, digest) in index.names() {
+        let manifest = Manifest::read(&blobs, digest)?;
+        needed.push(digest);
+        needed.extend(manifest.all().map(|part| part.digest));
+    }
+    for digest in blobs.all()? {
+        if needed.contains(&digest) {
+            continue;
+        }
+        let Some(_free) = store.alone(&in_use(digest))? else { continue };
+        for template in template::of_snapshot(store, digest)? {
+            std::fs::remove_dir_all(&template).map_err(at(&template))?;
+        }
+        blobs.remove(digest)?;
+    }
+    Ok(())
+}
+
+/// Removes what killed processes left among the snapshots.
+pub(crate) fn clean(store: &Store) -> Result<(), Error> {
+    let dir = dir(store)?;
+    let Some(_alone) = store.alone(LOCK)? else { return Ok(()) };
+    sweep(store, &dir, &Index::read(&dir)?)
+}
+
+/// Looks a snapshot up to launch from it; it stays while the lock is held.
+pub(crate) fn find(store: &Store, name: &Name) -> Result<(Saved, Lock), Error> {
+    let dir = dir(store)?;
+    let missing = || Error::NoSnapshot(name.clone());
+    let digest = Index::read(&dir)?.find(name).ok_or_else(missing)?;
+    let held = store.sharing(&in_use(digest))?;
+    // It may have gone before it was held.
+    if Index::read(&dir)?.find(name) != Some(digest) {
+        return Err(missing());
+    }
+    let blobs = Blobs::new(&dir)?;
+    let (manifest, config) = (Manifest::read(&blobs, digest)?, Config::read(&blobs, digest)?);
+    Ok((Saved { digest, config, manifest }, held))
+}
+
+impl Saved {
+    /// What its template is assembled from, each part verified.
+    pub(crate) fn moment(&self, store: &Store) -> Result<Moment, Error> {
+        let blobs = Blobs::new(&dir(store)?)?;
+        let verified = |part: &Descriptor| blobs.verified(part);
+        let one = |kind| self.manifest.of(kind).next().ok_or(Error::SnapshotDamaged(self.digest));
+        let memory = verified(one(Kind::Memory)?)?;
+        let mut pages = Vec::new();
+        for part in self.manifest.of(Kind::Pages) {
+            let damaged = |_| Error::SnapshotDamaged(self.digest);
+            pages.push(Pages::open(verified(part)?).map_err(damaged)?);
+        }
+        let devices = one(Kind::Devices)?;
+        verified(devices)?;
+        let mut layers = Vec::new();
+        for part in self.manifest.of(Kind::Disk) {
+            verified(part)?;
+            layers.push(blobs.path(part.digest));
+        }
+        Ok(Moment { memory, pages, devices: blobs.path(devices.digest), layers })
+    }
+}
+
+fn look(dir: &Path, index: &Index, name: &Name, digest: Digest) -> Result<Snapshot, Error> {
+    let blobs = Blobs::new(dir)?;
+    let (manifest, config) = (Manifest::read(&blobs, digest)?, Config::read(&blobs, digest)?);
+    let mut others = Vec::new();
+    for (_, other) in index.names().filter(|(_, other)| *other != digest) {
+        others.extend(Manifest::read(&blobs, other)?.all().map(|part| part.digest));
+    }
+    let takes = |part: &Descriptor| blobs.takes(part.digest);
+    let parent_name = |parent| index.names().find(|(_, one)| *one == parent).map(|(name, _)| name);
+    Ok(Snapshot {
+        name: name.clone(),
+        digest,
+        created: config.created,
+        image: config.of.image,
+        cpus: config.of.cpus,
+        memory: config.of.memory,
+        disk_size: config.of.disk,
+        network: config.of.network,
+        labels: config.labels,
+        parent: config.parent.map(|parent| (parent, parent_name(parent))),
+        own_bytes: manifest.all().filter(|p| !others.contains(&p.digest)).map(takes).sum(),
+        total_bytes: manifest.all().map(takes).sum(),
+    })
+}
+
+fn dir(store: &Store) -> Result<std::path::PathBuf, Error> {
+    Ok(store.dir(Part::Snapshots)?)
+}
+
+/// Who writes the index.
+const LOCK: &str = "snapshots";
+
+/// The lock that those share who run from a snapshot.
+fn in_use(digest: Digest) -> String {
+    format!("snapshot-{}", &digest.hex()[..32])
+}

@@ -1,0 +1,124 @@
+//! Copying a machine that goes on: while it stands still, the state of its
+//! devices goes to a file, the pages that it has changed to another, and its
+//! disk gets a new top layer.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
+
+use lampyr_engine::{Copied, CopyTo, EngineError};
+use serde_json::{Value, json};
+
+use crate::arguments::{file_node, layer_node, top_node};
+use crate::devices::complete;
+use crate::guest_memory::GuestMemory;
+use crate::inherit::path_of;
+use crate::io;
+use crate::machine::QemuMachine;
+
+/// The descriptor sets of copies count from here; the disks of the command
+/// line are below.
+const FIRST_SET: usize = 1000;
+
+impl QemuMachine {
+    /// See [`lampyr_engine::Machine::copy`].
+    pub(crate) async fn copy_to(&mut self, to: CopyTo) -> Result<Copied, EngineError> {
+        let memory = self.guest_memory(false)?;
+        let number = self.copies;
+        self.copies += 1;
+        let (layer_set, devices_set) = (FIRST_SET + 2 * number, FIRST_SET + 2 * number + 1);
+        self.lend(layer_set, &to.layer).await?;
+        // QEMU takes a descriptor only if it is open as it would open it itself.
+        let written = File::options().write(true).open(path_of(to.devices.as_raw_fd()));
+        self.lend(devices_set, &written.map_err(io("open the devices' file"))?).await?;
+        let layer = layer_node(&format!("copy{number}"), layer_set);
+        self.monitor(&layer).await?;
+        let begun = Instant::now();
+        let saved = self.save_paused(memory, to.pages, number, devices_set).await;
+        let resumed = self.monitor(&[json!({"execute": "cont"})]).await;
+        let pause = begun.elapsed();
+        let mut undo = vec![forget(devices_set)];
+        if saved.is_err() {
+            undo.extend(drop_layer(number, layer_set));
+        }
+        // What is left of a copy takes a descriptor, and that is all.
+        let _ = self.monitor(&undo).await;
+        saved.and(resumed).map_err(not_copied)?;
+        let mut devices = to.devices;
+        complete(&mut devices, &self.began).map_err(io("keep the state of the devices"))?;
+        Ok(Copied { pause })
+    }
+
+    /// Its memory as this process may read it, or write it.
+    pub(crate) fn guest_memory(&self, write: bool) -> Result<GuestMemory, EngineError> {
+        let (Some(base), Some(pid)) = (&self.base, self.id()) else {
+            return Err(not_restored());
+        };
+        GuestMemory::open(pid, base, write).map_err(|source| match source.kind() {
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => no_access(),
+            _ => EngineError::Io { what: "read the VM's memory", source },
+        })
+    }
+
+    /// Everything that happens while the machine stands still. The layer comes
+    /// last: where anything else fails, the disk is as it was.
+    async fn save_paused(
+        &mut self,
+        memory: GuestMemory,
+        pages: File,
+        number: usize,
+        devices: usize,
+    ) -> Result<(), EngineError> {
+        let filename = format!("/dev/fdset/{devices}");
+        let arguments = json!({"filename": filename, "live": false});
+        let save = json!({"execute": "xen-save-devices-state", "arguments": arguments});
+        self.monitor(&[json!({"execute": "stop"}), save]).await?;
+        let saving = tokio::task::spawn_blocking(move || memory.save(pages));
+        let saved = saving.await.map_err(|e| io("copy the VM's memory")(e.into()))?;
+        saved.map_err(io("copy the VM's memory"))?;
+        let overlay = top_node(&format!("copy{number}"));
+        let arguments = json!({"node": self.top, "overlay": overlay});
+        self.monitor(&[json!({"execute": "blockdev-snapshot", "arguments": arguments})]).await?;
+        self.top = overlay;
+        Ok(())
+    }
+
+    /// Gives it an open file under a number.
+    async fn lend(&mut self, set: usize, file: &File) -> Result<(), EngineError> {
+        let command = json!({"execute": "add-fd", "arguments": {"fdset-id": set}});
+        self.give(&command, file.as_fd()).await
+    }
+}
+
+/// A copy that QEMU refuses says nothing about what was saved before.
+fn not_copied(error: EngineError) -> EngineError {
+    match error {
+        EngineError::BadImage(why) => EngineError::NotCopied(why),
+        error => error,
+    }
+}
+
+fn forget(set: usize) -> Value {
+    json!({"execute": "remove-fd", "arguments": {"fdset-id": set}})
+}
+
+fn drop_layer(number: usize, set: usize) -> [Value; 3] {
+    let delete =
+        |node: String| json!({"execute": "blockdev-del", "arguments": {"node-name": node}});
+    let name = format!("copy{number}");
+    [delete(top_node(&name)), delete(file_node(&name)), forget(set)]
+}
+
+fn not_restored() -> EngineError {
+    EngineError::Unsupported {
+        what: "only a VM that was restored can be copied".into(),
+        hint: "this is a mistake in lampyr; please report it".into(),
+    }
+}
+
+fn no_access() -> EngineError {
+    EngineError::Unsupported {
+        what: "this host does not let lampyr read the memory of its own VM".into(),
+        hint: "copying a running VM needs Linux with /proc, and in a container the capability SYS_PTRACE".into(),
+    }
+}

@@ -1,0 +1,60 @@
+//! The arguments of everything that has to do with snapshots and forks.
+
+use clap::{Args, Subcommand, value_parser};
+
+use super::ListArgs;
+
+/// The commands under `snapshot`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Save a running session, which goes on
+    Create(SnapshotCreateArgs),
+    /// List all snapshots
+    List(ListArgs),
+    /// Show what a snapshot is
+    Inspect(SnapshotArgs),
+    /// Remove a snapshot
+    Rm(SnapshotRmArgs),
+}
+
+/// The arguments of `snapshot create`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotCreateArgs {
+    /// The session's id or name
+    pub(crate) sid: String,
+    /// What to call the snapshot; one that has the name is replaced
+    pub(crate) name: String,
+    /// Refuse a name that is taken
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Note something about it
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+}
+
+/// The arguments of `snapshot inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// The snapshot
+    pub(crate) name: String,
+}
+
+/// The arguments of `snapshot rm`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotRmArgs {
+    /// The snapshot
+    pub(crate) name: String,
+    /// Remove what was built on it, too
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// The arguments of `fork`.
+#[derive(Debug, Args)]
+pub(crate) struct ForkArgs {
+    /// The session's id or name
+    pub(crate) sid: String,
+    /// How many new sessions
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1000))]
+    pub(crate) count: u32,
+}

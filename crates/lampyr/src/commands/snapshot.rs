@@ -1,0 +1,172 @@
+//! `lampyr snapshot` and `lampyr fork`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use lampyr_types::Name;
+use serde_json::{Value, json};
+
+use crate::args::{ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs};
+use crate::core_api::{self as core, Host, Snapshot};
+use crate::failure::Failure;
+use crate::interrupt::{Interrupt, heard};
+use crate::printer::Printer;
+use crate::progress::progress;
+use crate::settings::{Format, Layers, NewSnapshot, sid, snapshot_name};
+use crate::wiring;
+
+use super::human;
+
+/// Tells the commands under `snapshot` apart.
+pub(super) fn snapshot(
+    command: &SnapshotCommand,
+    layers: &Layers<'_>,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    match command {
+        SnapshotCommand::Create(args) => create(args, layers, printer),
+        SnapshotCommand::Inspect(args) => inspect(args, layers, printer),
+        SnapshotCommand::Rm(args) => remove(args, layers, printer),
+        SnapshotCommand::List(args) => list(layers, layers.format(args.json)?, printer),
+    }
+}
+
+fn create(
+    args: &SnapshotCreateArgs,
+    layers: &Layers<'_>,
+    printer: &Printer,
+) -> Result<u8, Failure> {
+    let NewSnapshot { sid, request } = NewSnapshot::resolve(args)?;
+    let taken = on_host(layers, printer, async |host| {
+        Ok(core::create_snapshot(&host, &sid, &request).await?)
+    })?;
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(status) => return Ok(status),
+    };
+    let mut told = row(&taken.snapshot);
+    told["pause_ms"] = millis(taken.pause);
+    match layers.format(false)? {
+        Format::Json => printer.json(&told)?,
+        Format::Text => printer.data(format!("{}\n", taken.snapshot.name).as_bytes())?,
+    }
+    Ok(0)
+}
+
+/// `lampyr fork`.
+pub(super) fn fork(args: &ForkArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let parent = sid(&args.sid)?;
+    // Found before anything is done, since it cannot fail later.
+    super::session::owner(layers.home(), "session-owner")?;
+    let owner = || {
+        let found = super::session::owner(layers.home(), "session-owner");
+        found.unwrap_or_else(|_| std::process::Command::new("lampyr"))
+    };
+    let forked = on_host(layers, printer, async |host| {
+        Ok(core::fork(&host, &parent, args.count, owner).await?)
+    })?;
+    let forked = match forked {
+        Ok(forked) => forked,
+        Err(status) => return Ok(status),
+    };
+    let sids: Vec<_> = forked.sessions.iter().map(ToString::to_string).collect();
+    let told = match layers.format(false)? {
+        Format::Json => printer.json(&json!({"sids": sids, "pause_ms": millis(forked.pause)})),
+        Format::Text => printer.data(format!("{}\n", sids.join("\n")).as_bytes()),
+    };
+    if told.is_err() {
+        // Sessions that nobody knows of would never be stopped.
+        for sid in sids {
+            super::block_on(core::stop_session(layers.home(), &sid, Duration::ZERO))??;
+        }
+    }
+    Ok(told.map(|()| 0)?)
+}
+
+/// Does something on this host until it is done, or until a signal ends it:
+/// then its status is the error.
+fn on_host<T>(
+    layers: &Layers<'_>,
+    printer: &Printer,
+    work: impl AsyncFnOnce(Host) -> Result<T, Failure>,
+) -> Result<Result<T, u8>, Failure> {
+    let (host, progress) = (layers.host()?, progress(layers.world(), printer));
+    super::block_on(async {
+        let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
+        let working = async { work(Host::open(&wiring::host(host, progress)?).await?).await };
+        tokio::select! {
+            biased;
+            status = interrupt.came() => Ok(Err(status)),
+            done = heard(working) => done.map(Ok),
+        }
+    })?
+}
+
+fn inspect(args: &SnapshotArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let snapshot = core::snapshot(layers.home(), &snapshot_name(&args.name)?)?;
+    match layers.format(false)? {
+        Format::Json => printer.json(&row(&snapshot))?,
+        Format::Text => printer.data(table(&[snapshot]).as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn remove(args: &SnapshotRmArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let name = snapshot_name(&args.name)?;
+    let removed = core::remove_snapshot(layers.home(), &name, args.force)?;
+    let names: Vec<_> = removed.iter().map(Name::as_str).collect();
+    match layers.format(false)? {
+        Format::Json => printer.json(&json!({"removed": names}))?,
+        Format::Text => printer.data(format!("removed {}\n", names.join(" ")).as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn list(layers: &Layers<'_>, format: Format, printer: &Printer) -> Result<u8, Failure> {
+    let snapshots = core::snapshots(layers.home())?;
+    match format {
+        Format::Json => printer.json(&snapshots.iter().map(row).collect())?,
+        Format::Text => printer.data(table(&snapshots).as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn row(snapshot: &Snapshot) -> Value {
+    let parent = snapshot.parent.as_ref().map(|(digest, name)| {
+        json!({"digest": digest.to_string(), "name": name.as_ref().map(Name::as_str)})
+    });
+    json!({
+        "name": snapshot.name.as_str(),
+        "digest": snapshot.digest.to_string(),
+        "created": snapshot.created.to_string(),
+        "image": snapshot.image,
+        "cpus": snapshot.cpus,
+        "memory": snapshot.memory,
+        "disk_size": snapshot.disk_size,
+        "network": snapshot.network,
+        "labels": snapshot.labels,
+        "parent": parent,
+        "own_bytes": snapshot.own_bytes,
+        "total_bytes": snapshot.total_bytes,
+    })
+}
+
+fn table(snapshots: &[Snapshot]) -> String {
+    if snapshots.is_empty() {
+        return "no snapshots\n".to_owned();
+    }
+    let mut text =
+        format!("{:>9}  {:>8}  {:20}  {:16}  NAME\n", "OWN", "MEMORY", "CREATED", "IMAGE");
+    for one in snapshots {
+        let (own, memory) = (human(one.own_bytes), human(one.memory));
+        let created = one.created.to_string();
+        let (created, image) = (created.get(..19).unwrap_or(&created), &one.image);
+        let _ = writeln!(text, "{own:>9}  {memory:>8}  {created:20}  {image:16}  {}", one.name);
+    }
+    text
+}
+
+/// Milliseconds, to the tenth.
+fn millis(span: Duration) -> Value {
+    json!((span.as_secs_f64() * 10_000.0).round() / 10.0)
+}
