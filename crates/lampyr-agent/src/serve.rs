@@ -209,6 +209,8 @@ impl Server {
             | Request::Stop(_)
             | Request::Restrict(_)
             | Request::Copy(_)
+            | Request::Log
+            | Request::Undo(_)
             | Request::Suggest => {
                 self.say(stream, &Event::Failed("only who owns a session does that".into()));
             }

@@ -146,6 +146,9 @@ pub enum Error {
         /// The image.
         image: String,
     },
+    /// Nothing is remembered of what a session was then.
+    #[error("{}", no_point(*.0))]
+    NoPoint(Option<u64>),
     /// What a fork was made of is gone.
     #[error("what the fork was made of is gone")]
     ForkGone,
@@ -202,6 +205,7 @@ impl Error {
             Self::Disconnected => ErrorKind::SessionDisconnected,
             Self::NameTaken(_)
             | Self::VolumeTaken(_)
+            | Self::NoPoint(_)
             | Self::SnapshotTaken(_)
             | Self::SnapshotNeeded { .. }
             | Self::NoCommand(_) => ErrorKind::Usage,
@@ -245,6 +249,10 @@ impl Error {
             Self::NoVolume(name) => Some(format!("`lampyr volume create {name}` makes it")),
             Self::VolumeTaken(name) => Some(format!("`lampyr volume rm {name}` removes it")),
             Self::VolumeBusy(_) => Some("stop the sessions that have it mounted".into()),
+            Self::NoPoint(Some(_)) => Some("`lampyr log SID` shows those that there are".into()),
+            Self::NoPoint(None) => {
+                Some("start sessions with --checkpoints N, and run something".into())
+            }
             Self::NoSnapshot(_) => Some("`lampyr snapshot list` shows those that there are".into()),
             Self::SnapshotTaken(name) => Some(format!("`lampyr snapshot rm {name}` removes it")),
             Self::SnapshotNeeded { .. } => Some("--force removes both".into()),
@@ -257,6 +265,15 @@ impl Error {
             Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),
             _ => None,
         }
+    }
+}
+
+fn no_point(to: Option<u64>) -> String {
+    match to {
+        Some(number) => {
+            format!("the session does not remember what it was before command {number}")
+        }
+        None => "there is nothing to undo".into(),
     }
 }
 

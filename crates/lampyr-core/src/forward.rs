@@ -56,11 +56,11 @@ impl Forwards {
         Ok(Self(bound))
     }
 
-    /// Lets them lead to the guest. `busy` makes what is held for as long as a
+    /// Lets them lead to the guest that is at the end of `channel`. `busy` makes what is held for as long as a
     /// connection lasts.
     pub(crate) fn serve<B: Send + 'static>(
         self,
-        channel: &Channel,
+        channel: impl Fn() -> Channel + Clone + Send + 'static,
         busy: impl Fn() -> B + Clone + Send + 'static,
     ) -> Forwarding {
         let mut ports = JoinSet::new();
@@ -74,7 +74,7 @@ impl Forwards {
 async fn serve<B: Send + 'static>(
     listener: TcpListener,
     guest: u16,
-    channel: Channel,
+    channel: impl Fn() -> Channel,
     busy: impl Fn() -> B,
 ) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -85,7 +85,7 @@ async fn serve<B: Send + 'static>(
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((connection, _)) => {
-                let (channel, held) = (channel.clone(), busy());
+                let (channel, held) = (channel(), busy());
                 connections.spawn(async move {
                     let _ = carry(connection, guest, &channel).await;
                     drop((held, place));

@@ -37,7 +37,7 @@ mod wish;
 /// What a VM may reach.
 pub use lampyr_net::{BadFile, BadPolicy, MAX_FILE as MAX_POLICY_FILE, Policy, Rule, read_policy};
 /// Signals and window sizes for a command, and what it did on the network.
-pub use lampyr_proto::{Control, Denied, NetUse, Window};
+pub use lampyr_proto::{Control, Denied, NetUse, Point, Window};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;

@@ -33,7 +33,8 @@ pub async fn run(
     // Boxed: baking a template is a large future, and seldom needed.
     let ready = Box::pin(ready(host, request, trace)).await;
     let (mut sandbox, asked, stop_signal) = ready.map_err(|e| not_started(e, start))?;
-    let _forwarding = forwards.serve(&sandbox.channel(), || ());
+    let channel = sandbox.channel();
+    let _forwarding = forwards.serve(move || channel.clone(), || ());
     let outcome = Box::pin(work(&mut sandbox, asked, stop_signal, request, output, trace)).await;
     sandbox.end().await;
     trace.done("ended");

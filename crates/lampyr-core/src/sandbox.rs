@@ -216,6 +216,32 @@ impl Sandbox {
         Ok(Saved { pause: begun.elapsed() })
     }
 
+    /// Makes it what it was when it was copied into `dir`, its disk the layers
+    /// of then; where that fails it is what it was before. Returns the machine
+    /// that it had. Whoever holds its channel or its network must ask for the
+    /// new ones, and wait until it is [`Self::awake`].
+    pub(crate) async fn go_back(
+        &mut self,
+        host: &Host,
+        dir: &Path,
+        layers: &[PathBuf],
+        policy: Option<&Policy>,
+    ) -> Result<Box<dyn Machine>, Error> {
+        let Some(mut ground) = self.ground.clone() else { return Err(Error::NotOurs) };
+        ground.layers = layers.to_vec();
+        let top = self.home.layer(host, ground.shape.disk.as_bytes())?;
+        let restore = ground.restore(dir, top)?;
+        let restored = host.engine.restore(&ground.shape.spec, restore).await;
+        let mut machine = restored.inspect_err(|_| self.home.drop_layer())?;
+        let channel = Channel::greet(connection(&mut *machine)?);
+        let network = policy.map(|policy| network::start(&mut *machine, policy)).transpose()?;
+        let before = std::mem::replace(&mut self.machine, machine);
+        (self.channel, self.network) = (channel, network.map(Arc::new));
+        self.ground = Some(ground);
+        self.wake(self.id).await?;
+        Ok(before)
+    }
+
     /// What it stands on, where it is ours to copy.
     pub(crate) fn ground(&self) -> Option<&Ground> {
         self.ground.as_ref()

@@ -3,6 +3,7 @@
 mod client;
 mod clock;
 mod job;
+mod keep;
 mod life;
 mod owner;
 mod record;
@@ -45,6 +46,9 @@ pub struct SessionRequest {
     pub mounts: Vec<Mount>,
     /// What it may reach; without that it has no network card.
     pub net: Option<Policy>,
+    /// Before how many of the last commands it is remembered what it was.
+    #[serde(default)]
+    pub checkpoints: u32,
 }
 
 impl SessionRequest {

@@ -21,6 +21,7 @@ use lampyr_oci::Digest;
 use lampyr_store::{Lock, Part, Store, at};
 use lampyr_types::{Name, SandboxId, Size};
 
+use crate::copy::Copy;
 use crate::snapshot::{self, Saved};
 use crate::{Error, Host, Origin, fork};
 pub(crate) use assemble::{Moment, assemble};
@@ -155,6 +156,21 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
+    /// What a machine is restored from that was copied into `dir` on this
+    /// ground, with `top` as its own disk layer.
+    pub(crate) fn restore(&self, dir: &Path, top: File) -> Result<lampyr_engine::Restore, Error> {
+        let open = |path: &Path| File::open(path).map_err(at(path));
+        let mut disks = vec![open(&self.image.disk)?];
+        for layer in &self.layers {
+            disks.push(open(layer)?);
+        }
+        disks.push(top);
+        let path = dir.join(DEVICES);
+        let devices = std::fs::read(&path).map_err(at(&path))?;
+        let image = MachineImage { memory: self.memory()?, devices };
+        Ok(lampyr_engine::Restore { image, pages: Some(Copy::pages(dir)?), disks })
+    }
+
     /// Where the memory is that it began with.
     pub(crate) fn memory_path(&self) -> PathBuf {
         self.template.join(MEMORY)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lampyr_engine::{Accel, BootImage, EngineError, Machine, MachineSpec, Pages, Restore};
+use lampyr_engine::{Accel, BootImage, EngineError, Machine, MachineSpec, Restore};
 use lampyr_jail::{Identity, Jail};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -78,32 +78,24 @@ pub(crate) async fn restore(
     let mut machine = launch.spawn(accel, spec, memory, restore.disks, Start::Incoming)?;
     machine.base = Some(base);
     let load = json!({"execute": "migrate-incoming", "arguments": {"uri": incoming}});
-    let commands = [capabilities(), migration_modes(), load];
-    let loaded =
-        async { tokio::join!(machine.load(&commands), feed(devices, &restore.image.devices)) };
+    let loaded = async {
+        let mut commands = vec![migration_modes(), load];
+        match restore.pages {
+            Some(pages) => machine.load_pages(pages).await?,
+            // All in one breath.
+            None => commands.insert(0, capabilities()),
+        }
+        tokio::join!(machine.load(&commands), feed(devices, &restore.image.devices)).0
+    };
     let loaded = tokio::time::timeout(START_WAIT, loaded).await;
     let slow = EngineError::Slow { what: "restore", seconds: START_WAIT.as_secs() };
-    let loaded = loaded.map_err(|_| slow).and_then(|(loaded, ())| loaded);
-    match go(&mut machine, loaded, restore.pages).await {
+    match loaded.map_err(|_| slow).and_then(|loaded| loaded) {
         Ok(()) => {
             machine.began = restore.image.devices;
             Ok(Box::new(machine))
         }
         Err(e) => Err(refused(&mut machine, e).await),
     }
-}
-
-/// Lets a machine run whose devices are loaded.
-async fn go(
-    machine: &mut QemuMachine,
-    loaded: Result<(), EngineError>,
-    pages: Option<Pages>,
-) -> Result<(), EngineError> {
-    loaded?;
-    if let Some(pages) = pages {
-        machine.load_pages(pages).await?;
-    }
-    machine.go().await
 }
 
 /// A QEMU that ends by itself while it loads a state cannot use that state.
@@ -123,7 +115,7 @@ async fn feed(mut pipe: pipe::Sender, devices: &[u8]) {
 }
 
 /// The monitor's first command.
-fn capabilities() -> Value {
+pub(crate) fn capabilities() -> Value {
     json!({"execute": "qmp_capabilities"})
 }
 

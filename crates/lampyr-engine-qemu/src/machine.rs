@@ -15,7 +15,7 @@ use tokio::process::Child;
 use tokio::task::JoinHandle;
 
 use crate::io;
-use crate::launch::{migration_modes, take_back};
+use crate::launch::{capabilities, migration_modes, take_back};
 use crate::log::Log;
 use crate::qmp::Qmp;
 
@@ -89,23 +89,21 @@ impl QemuMachine {
         }
     }
 
-    /// Runs the commands that load a saved state.
+    /// Runs the commands that load a saved state, and lets the machine go on.
     pub(crate) async fn load(&mut self, commands: &[Value]) -> Result<(), EngineError> {
         self.qmp.run(commands).await?;
-        self.qmp.migrated().await
+        self.qmp.migrated().await?;
+        self.qmp.run(&[json!({"execute": "cont"})]).await
     }
 
-    /// Puts pages over its memory before it runs.
+    /// Puts pages over its memory. That comes first: devices look into it when
+    /// their state is loaded. Whoever answers has mapped it.
     pub(crate) async fn load_pages(&mut self, pages: Pages) -> Result<(), EngineError> {
+        self.qmp.run(&[capabilities()]).await?;
         let memory = self.guest_memory(true)?;
         let loading = tokio::task::spawn_blocking(move || memory.load(&pages));
         let loaded = loading.await.map_err(|e| io("write the VM's memory")(e.into()))?;
         loaded.map_err(io("write the VM's memory"))
-    }
-
-    /// Lets it go on.
-    pub(crate) async fn go(&mut self) -> Result<(), EngineError> {
-        self.qmp.run(&[json!({"execute": "cont"})]).await
     }
 
     /// Hands a descriptor over, in time.

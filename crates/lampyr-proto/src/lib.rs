@@ -28,7 +28,7 @@ pub use frame::{
 };
 pub use greeting::{GREETING_LEN, Greeting, GreetingScanner};
 pub use message::{
-    Card, Control, Denied, Event, Exec, Exited, Failure, Hello, Job, Mount, NetUse, Request,
+    Card, Control, Denied, Event, Exec, Exited, Failure, Hello, Job, Mount, NetUse, Point, Request,
     Resumed, Start, Status, Welcome, Window, decode_message, encode_message,
 };
 pub use window::{ReceiveWindow, SendWindow, WINDOW};

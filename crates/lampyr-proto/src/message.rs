@@ -71,6 +71,13 @@ pub enum Request {
     /// Answered by [`Event::Done`]. Only who owns a session answers this.
     #[n(14)]
     Copy(#[n(0)] String),
+    /// Which points can I go back to? Answered by [`Event::Points`].
+    #[n(15)]
+    Log,
+    /// Go back to this point, or to the last one. Answered by
+    /// [`Event::Points`] with that one.
+    #[n(16)]
+    Undo(#[n(0)] Option<u64>),
 }
 
 /// The host introduces itself.
@@ -294,6 +301,28 @@ pub enum Event {
     /// The answer to [`Request::Suggest`].
     #[n(8)]
     Rules(#[n(0)] Vec<String>),
+    /// The answer to [`Request::Log`] and [`Request::Undo`].
+    #[n(9)]
+    Points(#[n(0)] Vec<Point>),
+}
+
+/// What a session was just before a command, and can be again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Point {
+    /// The commands of a session count from 1.
+    #[n(0)]
+    pub number: u64,
+    /// When the command was about to begin, in milliseconds since 1970.
+    #[n(1)]
+    pub at_ms: u64,
+    /// The command, as far as it fits a line.
+    #[n(2)]
+    pub command: String,
+    /// How long the machine stood still for this, in microseconds; how long it
+    /// took to go back, where that was asked.
+    #[n(3)]
+    pub took_us: u64,
 }
 
 /// A failure with a kind.

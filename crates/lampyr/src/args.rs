@@ -19,7 +19,7 @@ pub(crate) use policy::{PolicyCommand, PolicySetArgs};
 pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use snapshot::{
-    ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs,
+    ForkArgs, LogArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs, UndoArgs,
 };
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
 
@@ -51,6 +51,10 @@ pub(crate) enum Command {
     Snapshot(SnapshotCommand),
     /// Start more sessions that are what a running one is now
     Fork(ForkArgs),
+    /// Show what a session can be taken back to
+    Log(LogArgs),
+    /// Take a session back to what it was before a command
+    Undo(UndoArgs),
     /// Fetch, list and remove images
     #[command(subcommand)]
     Images(ImagesCommand),

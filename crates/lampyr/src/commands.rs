@@ -13,6 +13,7 @@ mod ps;
 mod run;
 mod session;
 mod snapshot;
+mod undo;
 mod volume;
 
 use std::ffi::OsString;
@@ -52,6 +53,8 @@ pub(crate) fn dispatch(
         Command::Volume(command) => volume::volume(&command, &layers()?, printer),
         Command::Snapshot(command) => snapshot::snapshot(&command, &layers()?, printer),
         Command::Fork(args) => snapshot::fork(&args, &layers()?, printer),
+        Command::Log(args) => undo::log(&args, &layers()?, printer),
+        Command::Undo(args) => undo::undo(&args, &layers()?, printer),
         Command::Images(command) => images::images(&command, &layers()?, printer),
         Command::SessionOwner => session::own(&layers()?),
         Command::Pool(command) => pool::pool(&command, &layers()?, printer),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lampyr_proto::{Control, Event, Exec, Exited, Request, Start, Status, Window};
+use lampyr_proto::{Control, Event, Exec, Exited, Point, Request, Start, Status, Window};
 use lampyr_store::{Lock, Store};
 use lampyr_types::{ErrorKind, Span, Task};
 use tokio::sync::mpsc;
@@ -180,6 +180,27 @@ impl SessionClient {
     /// it is.
     pub async fn copy_out(&self, copy: &CopyOut, task: &dyn Task) -> Result<(), Error> {
         files::fetch(&self.channel, copy, task).await.map_err(|e| self.story(e))
+    }
+
+    /// What it can be taken back to, the oldest first.
+    pub async fn log(&self) -> Result<Vec<Point>, Error> {
+        match self.ask(&Request::Log, PATIENCE).await? {
+            Event::Points(points) => Ok(points),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Takes it back to what it was before the command with this number, or
+    /// before the last one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPoint`] where nothing is remembered of that.
+    pub async fn undo(&self, to: Option<u64>) -> Result<Point, Error> {
+        match self.ask(&Request::Undo(to), COPY_WAIT).await? {
+            Event::Points(points) => points.into_iter().next().ok_or(Error::Disconnected),
+            other => Err(strange(&other)),
+        }
     }
 
     /// Copies its machine into `dir` while it goes on.

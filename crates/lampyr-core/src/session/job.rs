@@ -133,7 +133,7 @@ async fn command(
     sink: Spool,
     controls: mpsc::Receiver<Control>,
 ) -> Result<Exited, Error> {
-    let asked = Asked::ask(session.channel(), session.fill_in(job.start.exec.clone())).await?;
+    let asked = Asked::ask(&session.channel(), session.fill_in(job.start.exec.clone())).await?;
     let timeout = job.start.timeout_ms.map(Span::millis);
     let mut output = Recorder { sink, job: job.clone() };
     let stopping = session.stopping(controls);

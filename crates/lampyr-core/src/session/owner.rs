@@ -1,19 +1,18 @@
 //! The owner of a session: one process that holds the machine, the lock and
 //! the socket, from the start to the removal.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lampyr_net::{Mark, Network, Policy};
 use lampyr_oci::Config;
-use lampyr_proto::{Control, Event, Exec, Exited, Failure, Request, Status};
+use lampyr_proto::{Control, Event, Exec, Exited, Failure, Job, Request, Status};
 use lampyr_types::{ErrorKind, SandboxId};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::channel::{Answer, Channel, Served, accept};
-use crate::copy::Copy;
 use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
@@ -22,6 +21,7 @@ use crate::{Error, Host, SessionRequest, Trace, memory, network, wish};
 
 use super::clock::{self, WallClock};
 use super::job::{self, Jobs};
+use super::keep::{Keep, Order};
 use super::life::{Happening, Life, Phase, Why};
 use super::record::{SessionRecord, bury};
 use super::{relay, socket};
@@ -33,12 +33,12 @@ const MAX_ORDERS: usize = 4;
 
 /// What everybody who serves a request shares.
 pub(super) struct Session {
-    channel: Channel,
+    /// What changes when the machine is taken back to what it was.
+    wires: Mutex<Wires>,
     env: Vec<(String, String)>,
     /// What its image wants.
     config: Config,
     born: Instant,
-    machine: Option<u32>,
     life: Mutex<Life>,
     changed: Notify,
     /// Whether what runs is to end.
@@ -46,16 +46,27 @@ pub(super) struct Session {
     /// What became of the session; whoever listens is still to be told.
     fate: watch::Sender<Option<Fate>>,
     pub(super) jobs: Jobs,
-    network: Option<Arc<Network>>,
+    /// Whether what it is is remembered before each command.
+    remembers: bool,
     clock: WallClock,
     /// What is asked of whoever has the machine.
     orders: mpsc::Sender<Order>,
 }
 
-/// What is done with the machine itself.
-enum Order {
-    /// Copy it into this directory.
-    Copy(PathBuf, oneshot::Sender<Result<(), Error>>),
+/// The ways to a session's machine.
+#[derive(Clone)]
+struct Wires {
+    channel: Channel,
+    network: Option<Arc<Network>>,
+    /// Its process.
+    machine: Option<u32>,
+}
+
+impl Wires {
+    fn of(sandbox: &Sandbox) -> Self {
+        let (channel, network) = (sandbox.channel(), sandbox.network());
+        Self { channel, network, machine: sandbox.pid() }
+    }
 }
 
 /// What became of a session.
@@ -99,9 +110,10 @@ pub async fn own_session(
                 session.live(Happening::Stop(Duration::ZERO));
             }
             let busy = session.clone();
-            let forwarding = forwards.serve(session.channel(), move || busy.busy());
-            let keep = Keep { host, sandbox, request, orders };
-            serve(keep, listener, forwarding, &session).await;
+            let leads = session.clone();
+            let forwarding = forwards.serve(move || leads.channel(), move || busy.busy());
+            let keep = Keep::new(host, sandbox, request);
+            serve(host, keep, orders, listener, forwarding, &session).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
@@ -115,28 +127,6 @@ struct Started {
     session: Arc<Session>,
     record: SessionRecord,
     orders: mpsc::Receiver<Order>,
-}
-
-/// The machine, and all that it takes to follow an order.
-struct Keep<'a> {
-    host: &'a Host,
-    sandbox: Sandbox,
-    request: &'a SessionRequest,
-    orders: mpsc::Receiver<Order>,
-}
-
-impl Keep<'_> {
-    async fn obey(&mut self, order: Order) {
-        match order {
-            Order::Copy(dir, answer) => drop(answer.send(self.copy(&dir).await)),
-        }
-    }
-
-    async fn copy(&mut self, dir: &Path) -> Result<(), Error> {
-        let saved = self.sandbox.copy(self.host, dir).await?;
-        let ground = self.sandbox.ground().ok_or(Error::NotOurs)?;
-        Copy::leave(dir, &saved, ground, self.request)
-    }
 }
 
 async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> {
@@ -163,13 +153,15 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
 
 /// Serves until the session is over, and removes it.
 async fn serve(
+    host: &Host,
     mut keep: Keep<'_>,
+    orders: mpsc::Receiver<Order>,
     listener: UnixListener,
     forwarding: Forwarding,
     session: &Arc<Session>,
 ) {
-    let why = session.serve(&mut keep, &listener).await;
-    let Keep { host, sandbox, .. } = keep;
+    let why = session.serve(&mut keep, orders, &listener).await;
+    let sandbox = keep.sandbox;
     drop(listener);
     forwarding.close().await;
     if why == Why::Crashed {
@@ -193,24 +185,37 @@ impl Session {
     ) -> Self {
         let born = Instant::now();
         Self {
-            channel: sandbox.channel(),
+            wires: Mutex::new(Wires::of(sandbox)),
             env: request.env.clone(),
             config,
             born,
-            machine: sandbox.pid(),
             life: Mutex::new(Life::new(born, request.ttl_ms.map(Duration::from_millis))),
             changed: Notify::new(),
             ending: watch::Sender::new(false),
             fate: watch::Sender::new(None),
             jobs,
-            network: sandbox.network(),
+            remembers: request.checkpoints > 0,
             clock: WallClock::told(),
             orders,
         }
     }
 
-    pub(super) fn channel(&self) -> &Channel {
-        &self.channel
+    fn wires(&self) -> Wires {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The machine is another one now.
+    pub(super) fn renew(&self, sandbox: &Sandbox) {
+        *self.wires.lock().unwrap_or_else(PoisonError::into_inner) = Wires::of(sandbox);
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        self.wires().channel
+    }
+
+    /// What its machine may reach.
+    pub(super) fn policy(&self) -> Option<Policy> {
+        self.wires().network.map(|network| Policy::clone(&network.policy()))
     }
 
     /// A process in this session has its environment, too, and what its image
@@ -229,7 +234,7 @@ impl Session {
 
     /// Begins to count what goes over the network.
     pub(super) fn meter(&self) -> Meter {
-        Meter(self.network.clone().map(|network| (network.mark(), network)))
+        Meter(self.wires().network.map(|network| (network.mark(), network)))
     }
 
     /// Tells when what runs is to end.
@@ -279,7 +284,12 @@ impl Session {
         (life.phase(), life.wakes())
     }
 
-    async fn serve(self: &Arc<Self>, keep: &mut Keep<'_>, listener: &UnixListener) -> Why {
+    async fn serve(
+        self: &Arc<Self>,
+        keep: &mut Keep<'_>,
+        mut orders: mpsc::Receiver<Order>,
+        listener: &UnixListener,
+    ) -> Why {
         loop {
             let wakes = match self.phase() {
                 (Phase::Over(why), _) => return why,
@@ -287,7 +297,7 @@ impl Session {
             };
             tokio::select! {
                 accepted = listener.accept() => self.accepted(accepted.map(|(c, _)| c)).await,
-                Some(order) = keep.orders.recv() => keep.obey(order).await,
+                Some(order) = orders.recv() => keep.obey(order, self).await,
                 crash = keep.sandbox.crashed() => {
                     let fate = Fate::Crashed(crash.to_failure());
                     self.fate.send_replace(Some(fate));
@@ -303,7 +313,7 @@ impl Session {
     /// Nothing waits for the guest to set its clock.
     fn keep_time(self: &Arc<Self>) {
         let session = self.clone();
-        tokio::spawn(async move { session.clock.keep(&session.channel).await });
+        tokio::spawn(async move { session.clock.keep(&session.channel()).await });
     }
 
     async fn accepted(self: &Arc<Self>, connection: std::io::Result<UnixStream>) {
@@ -322,6 +332,9 @@ impl Session {
 
     /// Waits for what became of the session, as a failure of what ran in it.
     pub(super) async fn fate(&self) -> Failure {
+        if !self.channel().is_over() {
+            return undone();
+        }
         let mut fate = self.fate.subscribe();
         let known = tokio::time::timeout(FAREWELL, fate.wait_for(Option::is_some)).await;
         match known {
@@ -329,7 +342,7 @@ impl Session {
                 Some(Fate::Crashed(failure)) => failure.clone(),
                 _ => stopped(),
             },
-            _ => Error::from(self.channel.verdict()).to_failure(),
+            _ => Error::from(self.channel().verdict()).to_failure(),
         }
     }
 
@@ -344,13 +357,13 @@ impl Session {
             uptime_ms: u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
             // The one who asks is not one of them.
             active_execs: life.requests().saturating_sub(1),
-            memory_bytes: self.machine.and_then(memory::of_process),
+            memory_bytes: self.wires().machine.and_then(memory::of_process),
         }
     }
 
     /// Puts other rules in force.
     fn restrict(&self, rules: &[String]) -> Event {
-        let Some(network) = &self.network else { return Event::Failure(no_card()) };
+        let Some(network) = self.wires().network else { return Event::Failure(no_card()) };
         match Policy::of(rules.iter().map(String::as_str)) {
             Ok(policy) => {
                 network.replace(policy);
@@ -360,20 +373,45 @@ impl Session {
         }
     }
 
-    /// Copies the machine into a directory of whoever asks.
-    async fn copy(&self, dir: PathBuf) -> Event {
-        let (answer, copied) = oneshot::channel();
+    /// Gives an order to whoever has the machine, and waits for the answer.
+    async fn order<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+    ) -> Result<T, Failure> {
+        let (answer, done) = oneshot::channel();
         // Where nobody takes orders any more, nobody answers either.
-        let _ = self.orders.send(Order::Copy(dir, answer)).await;
-        match copied.await {
-            Ok(Ok(())) => Event::Done,
-            Ok(Err(e)) => Event::Failure(e.to_failure()),
-            Err(_) => Event::Failure(self.fate().await),
+        let _ = self.orders.send(order(answer)).await;
+        match done.await {
+            Ok(done) => Ok(done),
+            Err(_) => Err(self.fate().await),
         }
     }
 
+    /// Copies the machine into a directory of whoever asks.
+    async fn copy(&self, dir: PathBuf) -> Result<Event, Failure> {
+        let copied = self.order(|answer| Order::Copy(dir, answer)).await?;
+        copied.map(|()| Event::Done).map_err(|e| e.to_failure())
+    }
+
+    /// Remembers what the machine is, where that was asked for and `exec` may
+    /// change it.
+    async fn remember(&self, exec: &Exec) -> Result<(), Failure> {
+        let Some(command) = changes(exec).filter(|_| self.remembers) else { return Ok(()) };
+        let remembered = self.order(|answer| Order::Remember(command, answer)).await?;
+        remembered.map_err(|e| e.to_failure())
+    }
+
+    async fn log(&self) -> Result<Event, Failure> {
+        Ok(Event::Points(self.order(Order::Log).await?))
+    }
+
+    async fn undo(&self, to: Option<u64>) -> Result<Event, Failure> {
+        let undone = self.order(|answer| Order::Undo(to, answer)).await?;
+        undone.map(|point| Event::Points(vec![point])).map_err(|e| e.to_failure())
+    }
+
     fn suggest(&self) -> Event {
-        let rules = self.network.as_ref().map(|network| network::suggestion(network));
+        let rules = self.wires().network.map(|network| network::suggestion(&network));
         rules.map_or_else(|| Event::Failure(no_card()), Event::Rules)
     }
 
@@ -403,7 +441,18 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         return session.stop(Duration::from_millis(grace), &answer).await;
     }
     let _busy = session.busy();
-    session.clock.keep(&session.channel).await;
+    session.clock.keep(&session.channel()).await;
+    let exec = match &request {
+        Request::Exec(exec) => Some(&**exec),
+        Request::Start(start) => Some(&start.exec),
+        _ => None,
+    };
+    if let Some(exec) = exec
+        && let Err(failure) = session.remember(exec).await
+    {
+        let _ = answer.say(&Event::Failure(failure)).await;
+        return;
+    }
     let event = match request {
         Request::Exec(exec) => return relay::exec(session, served, session.fill_in(*exec)).await,
         Request::Attach(name) => match session.jobs.get(&name) {
@@ -417,7 +466,9 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         Request::Status => Event::Status(session.status()),
         Request::Restrict(rules) => session.restrict(&rules),
         Request::Suggest => session.suggest(),
-        Request::Copy(dir) => session.copy(dir.into()).await,
+        Request::Copy(dir) => session.copy(dir.into()).await.unwrap_or_else(Event::Failure),
+        Request::Log => session.log().await.unwrap_or_else(Event::Failure),
+        Request::Undo(to) => session.undo(to).await.unwrap_or_else(Event::Failure),
         Request::Hello(_)
         | Request::Resumed(_)
         | Request::Quiesce
@@ -428,6 +479,25 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         | Request::Stop(_) => Event::Failed("a session does not do that for a client".into()),
     };
     let _ = answer.say(&event).await;
+}
+
+/// What may change the machine, in a line.
+fn changes(exec: &Exec) -> Option<String> {
+    match &exec.job {
+        Job::Shell(text) => Some(text.lines().next().unwrap_or_default().to_owned()),
+        Job::Argv(words) => Some(words.join(" ")),
+        Job::Put(path) => Some(format!("cp to {path}")),
+        Job::Get(_) | Job::Dial(_) | Job::Export => None,
+    }
+}
+
+fn undone() -> Failure {
+    Failure {
+        host_us: None,
+        kind: ErrorKind::SessionDisconnected.word().to_owned(),
+        message: "the session was taken back to what it was before the command".into(),
+        ..Failure::default()
+    }
 }
 
 fn no_job(name: &str) -> Failure {

@@ -24,6 +24,7 @@ fn plain() -> SessionRequest {
         disk_size: 1 << 30,
         env: Vec::new(),
         ttl_ms: None,
+        checkpoints: 0,
         forwards: Vec::new(),
         net: None,
         mounts: Vec::new(),

@@ -27,6 +27,9 @@ pub(crate) struct StartArgs {
     /// End it after this long without a command or a client; 0: never [default: 0]
     #[arg(long, value_name = "DURATION")]
     pub(crate) ttl: Option<String>,
+    /// Remember what it was before each of the last N commands, for `undo` [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) checkpoints: Option<u32>,
     /// Set an environment variable of every command in it
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) env: Vec<String>,

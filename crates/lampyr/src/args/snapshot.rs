@@ -58,3 +58,23 @@ pub(crate) struct ForkArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1000))]
     pub(crate) count: u32,
 }
+
+/// The arguments of `log`.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// The session's id or name
+    pub(crate) sid: String,
+    /// Print JSON on a terminal too
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The arguments of `undo`.
+#[derive(Debug, Args)]
+pub(crate) struct UndoArgs {
+    /// The session's id or name
+    pub(crate) sid: String,
+    /// Back to what it was before this command, as `log` counts them [default: the last]
+    #[arg(long, value_name = "K")]
+    pub(crate) to: Option<u64>,
+}

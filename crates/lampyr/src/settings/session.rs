@@ -44,6 +44,7 @@ impl StartSettings {
             mounts: machine.mounts,
             net: machine.net,
             ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
+            checkpoints: args.checkpoints.unwrap_or(0),
         };
         Ok(Self { request, host: layers.host()? })
     }

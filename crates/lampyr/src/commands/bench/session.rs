@@ -57,6 +57,7 @@ pub(super) fn like(run: &RunRequest) -> SessionRequest {
         disk_size: run.disk_size.as_bytes(),
         env: Vec::new(),
         ttl_ms: Some(TTL.as_millis() as u64),
+        checkpoints: 0,
         net: None,
         mounts: Vec::new(),
         forwards: Vec::new(),

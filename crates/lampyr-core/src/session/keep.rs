@@ -1,0 +1,140 @@
+//! The machine of a session, in the hands of the one task that may do something
+//! with it as a whole: copy it, and take it back to what it was.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use lampyr_proto::Point;
+use tokio::sync::oneshot;
+
+use crate::copy::Copy;
+use crate::mount::Mounts;
+use crate::sandbox::Sandbox;
+use crate::{Error, Host, SessionRequest};
+
+use super::owner::Session;
+
+/// As much of a command as is remembered, in characters.
+const MAX_COMMAND: usize = 200;
+
+/// What is done with the machine itself.
+pub(super) enum Order {
+    /// Copy it into this directory.
+    Copy(PathBuf, oneshot::Sender<Result<(), Error>>),
+    /// Remember what it is before this command.
+    Remember(String, oneshot::Sender<Result<(), Error>>),
+    /// Tell what is remembered.
+    Log(oneshot::Sender<Vec<Point>>),
+    /// Go back to a point, or to the last one.
+    Undo(Option<u64>, oneshot::Sender<Result<Point, Error>>),
+}
+
+/// The machine, and all that it takes to follow an order.
+pub(super) struct Keep<'a> {
+    host: &'a Host,
+    pub(super) sandbox: Sandbox,
+    request: &'a SessionRequest,
+    /// The oldest first.
+    points: VecDeque<Remembered>,
+    next: u64,
+}
+
+/// What the machine was once.
+struct Remembered {
+    point: Point,
+    /// The layers of its disk at that time.
+    layers: Vec<PathBuf>,
+}
+
+impl<'a> Keep<'a> {
+    pub(super) fn new(host: &'a Host, sandbox: Sandbox, request: &'a SessionRequest) -> Self {
+        Self { host, sandbox, request, points: VecDeque::new(), next: 1 }
+    }
+
+    /// The order switch. Whoever gave an order may have gone.
+    pub(super) async fn obey(&mut self, order: Order, session: &Arc<Session>) {
+        match order {
+            Order::Copy(dir, answer) => drop(answer.send(self.copy(&dir).await)),
+            Order::Remember(command, answer) => drop(answer.send(self.remember(&command).await)),
+            Order::Log(answer) => drop(answer.send(self.log())),
+            Order::Undo(to, answer) => drop(answer.send(self.undo(to, session).await)),
+        }
+    }
+
+    async fn copy(&mut self, dir: &Path) -> Result<(), Error> {
+        let saved = self.sandbox.copy(self.host, dir).await?;
+        let ground = self.sandbox.ground().ok_or(Error::NotOurs)?;
+        Copy::leave(dir, &saved, ground, self.request)
+    }
+
+    async fn remember(&mut self, command: &str) -> Result<(), Error> {
+        let number = self.next;
+        let dir = self.dir(number);
+        std::fs::create_dir_all(&dir).map_err(lampyr_store::at(&dir))?;
+        let saved = self.sandbox.copy(self.host, &dir).await;
+        let saved = saved.inspect_err(|_| forget(&dir))?;
+        self.next += 1;
+        let layers = self.sandbox.ground().map(|ground| ground.layers.clone());
+        let point = Point {
+            number,
+            at_ms: now_ms(),
+            command: command.chars().take(MAX_COMMAND).collect(),
+            took_us: micros(saved.pause),
+        };
+        self.points.push_back(Remembered { point, layers: layers.unwrap_or_default() });
+        while self.points.len() > self.request.checkpoints as usize {
+            self.points.pop_front().inspect(|oldest| forget(&self.dir(oldest.point.number)));
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> Vec<Point> {
+        self.points.iter().map(|remembered| remembered.point.clone()).collect()
+    }
+
+    async fn undo(&mut self, to: Option<u64>, session: &Arc<Session>) -> Result<Point, Error> {
+        let begun = Instant::now();
+        let at = match to {
+            None => self.points.len().checked_sub(1),
+            Some(number) => self.points.iter().position(|one| one.point.number == number),
+        };
+        let at = at.ok_or(Error::NoPoint(to))?;
+        let (number, layers) = (self.points[at].point.number, self.points[at].layers.clone());
+        let mounts = Mounts::open(&self.host.store, &self.request.mounts)?;
+        let policy = session.policy();
+        let (host, dir) = (self.host, self.dir(number));
+        let before = self.sandbox.go_back(host, &dir, &layers, policy.as_ref()).await?;
+        // Now, so that what runs hears why it ends.
+        session.renew(&self.sandbox);
+        before.stop().await;
+        self.sandbox.awake().await?;
+        let channel = self.sandbox.channel();
+        self.sandbox.while_alive(mounts.attach(&channel)).await?;
+        // What came after it never was.
+        let point = self.points[at].point.clone();
+        for later in self.points.split_off(at) {
+            forget(&self.dir(later.point.number));
+        }
+        Ok(Point { took_us: micros(begun.elapsed()), ..point })
+    }
+
+    fn dir(&self, number: u64) -> PathBuf {
+        self.sandbox.dir().join("points").join(number.to_string())
+    }
+}
+
+/// Removes what is remembered of a point; `clean` finds what stays.
+fn forget(dir: &Path) {
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
