@@ -6,6 +6,7 @@
 //! - [`pull`]: from a reference to blobs; everything is verified before use.
 //! - [`push`]: from blobs into a registry.
 //! - [`bundle`]: images in files.
+//! - [`check`]: whether a registry can be reached, and knows us.
 //! - [`Tree`]: layers, one over the other, on their way to a disk.
 //!
 //! Whatever a registry says is hostile: sizes, names, digests, archives. No
@@ -16,6 +17,7 @@ mod archive;
 mod auth;
 mod blobs;
 pub mod bundle;
+mod check;
 mod credentials;
 mod digest;
 mod error;
@@ -32,6 +34,7 @@ mod transfer;
 mod tree;
 
 pub use blobs::Blobs;
+pub use check::{Reached, check};
 pub use credentials::Credentials;
 pub use digest::{Digest, Digester};
 pub use error::{LayerError, OciError};

@@ -71,12 +71,8 @@ impl Registry {
         access: Access,
         settings: &Settings,
     ) -> Result<Self, OciError> {
-        let loopback = is_loopback(name);
-        let http = client(name, settings, loopback)?;
-        let base = base(name, &http, loopback).await?;
-        let (credentials, asked) = (settings.credentials.clone(), name.to_owned());
-        let login = tokio::task::spawn_blocking(move || credentials.find(&asked)).await;
-        let login = login.map_err(|e| crate::manifest::senseless("a credential helper", &e))??;
+        let (http, base) = connect(name, settings).await?;
+        let login = login(name, settings).await?;
         let (name, repository) = (name.to_owned(), repository.to_owned());
         Ok(Self { name, http, base, repository, access, login, authorization: Mutex::new(None) })
     }
@@ -156,7 +152,7 @@ impl Registry {
         let challenge = Challenge::read(answer.headers()).ok_or_else(|| self.unauthorized())?;
         let scope = Scope {
             registry: &self.name,
-            repository: &self.repository,
+            repository: Some(&self.repository),
             access: self.access,
             encrypted: self.base.starts_with("https:"),
         };
@@ -241,6 +237,24 @@ fn redirects(loopback: bool) -> Policy {
             attempt.follow()
         }
     })
+}
+
+/// A client for a registry, and the registry's scheme, host and port.
+pub(crate) async fn connect(
+    name: &str,
+    settings: &Settings,
+) -> Result<(Client, String), OciError> {
+    let loopback = is_loopback(name);
+    let http = client(name, settings, loopback)?;
+    let base = base(name, &http, loopback).await?;
+    Ok((http, base))
+}
+
+/// The credentials for a registry, if there are any.
+pub(crate) async fn login(name: &str, settings: &Settings) -> Result<Option<Login>, OciError> {
+    let (credentials, asked) = (settings.credentials.clone(), name.to_owned());
+    let found = tokio::task::spawn_blocking(move || credentials.find(&asked)).await;
+    found.map_err(|e| crate::manifest::senseless("a credential helper", &e))?
 }
 
 /// Scheme, host and port of a registry.
