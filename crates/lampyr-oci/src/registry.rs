@@ -21,7 +21,7 @@ const READ_WAIT: Duration = Duration::from_secs(30);
 /// The pauses before each new try.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(700), Duration::from_secs(2)];
-/// The longest that a registry may ask us to wait.
+/// The longest that we wait because a registry asks us to.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The most bytes of a manifest; the specification says as much.
 pub(crate) const MOST_MANIFEST: u64 = 4 << 20;
@@ -113,7 +113,8 @@ impl Registry {
         loop {
             let answer = match self.authorized(build(&self.http)).await.send().await {
                 Ok(answer) => answer,
-                Err(e) => match pauses.next().filter(|_| !is_untrusted(&e)) {
+                // Who was silent for so long once will be again.
+                Err(e) => match pauses.next().filter(|_| !is_untrusted(&e) && !e.is_timeout()) {
                     Some(pause) => {
                         tokio::time::sleep(pause).await;
                         continue;
@@ -127,10 +128,13 @@ impl Registry {
                     known = true;
                 }
                 401 | 403 => return Err(self.unauthorized()),
-                429 | 500..=599 => match pauses.next() {
-                    Some(pause) => tokio::time::sleep(asked_pause(&answer).unwrap_or(pause)).await,
-                    None => return Err(self.refusal(what, answer).await),
-                },
+                429 | 500..=599 => {
+                    let asked = |usual| asked_pause(&answer).unwrap_or(usual);
+                    match pauses.next().map(asked).filter(|pause| *pause <= LONGEST_PAUSE) {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => return Err(self.refusal(what, answer).await),
+                    }
+                }
                 _ => return Ok(answer),
             }
         }
@@ -201,7 +205,7 @@ fn message(said: &[u8]) -> String {
 
 fn asked_pause(answer: &Response) -> Option<Duration> {
     let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    Some(Duration::from_secs(text.trim().parse().ok()?).min(LONGEST_PAUSE))
+    Some(Duration::from_secs(text.trim().parse().ok()?))
 }
 
 fn client(name: &str, settings: &Settings, loopback: bool) -> Result<Client, OciError> {
@@ -240,10 +244,7 @@ fn redirects(loopback: bool) -> Policy {
 }
 
 /// A client for a registry, and the registry's scheme, host and port.
-pub(crate) async fn connect(
-    name: &str,
-    settings: &Settings,
-) -> Result<(Client, String), OciError> {
+pub(crate) async fn connect(name: &str, settings: &Settings) -> Result<(Client, String), OciError> {
     let loopback = is_loopback(name);
     let http = client(name, settings, loopback)?;
     let base = base(name, &http, loopback).await?;

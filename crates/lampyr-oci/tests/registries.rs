@@ -2,68 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod home;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lampyr_oci::{Blobs, Credentials, Image, OciError, Platform, Reference, Settings, pull};
-use lampyr_store::Store;
-use lampyr_test_registry::{Layout, Packing, Tar, TestRegistry, digest};
-use lampyr_types::NoProgress;
+use home::{Home, PLATFORM, layer, one_image};
+use lampyr_oci::{Credentials, OciError};
+use lampyr_test_registry::{Packing, TestRegistry, digest};
 use serde_json::json;
-
-const PLATFORM: Platform =
-    Platform { architecture: if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" } };
-
-struct Home {
-    dir: tempfile::TempDir,
-    blobs: Blobs,
-    settings: Settings,
-}
-
-impl Home {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::new(&Store::open(&dir.path().join("home")).unwrap());
-        Self { dir, blobs, settings: Settings::default() }
-    }
-
-    fn pull(&self, reference: &str) -> Result<Image, OciError> {
-        let reference: Reference = reference.parse()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(pull(&self.blobs, &reference, &PLATFORM, &self.settings, &NoProgress))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join("home/blobs").join(name)
-    }
-
-    /// The lengths of all blobs together.
-    fn bytes(&self) -> u64 {
-        let blobs = std::fs::read_dir(self.path("sha256")).unwrap();
-        blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).sum()
-    }
-
-    fn is_empty(&self, name: &str) -> bool {
-        std::fs::read_dir(self.path(name)).map_or(true, |mut all| all.next().is_none())
-    }
-}
-
-fn layer(seed: u64, len: usize) -> Vec<u8> {
-    // Noise does not pack, so that lengths are what they seem.
-    let mut state = seed;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    });
-    Tar::default().file(&format!("file-{seed}"), &noise.take(len).collect::<Vec<_>>()).finish()
-}
-
-fn one_image(layers: &[Vec<u8>]) -> Layout {
-    let mut layout = Layout::default();
-    let config = json!({"Env": ["A=b"], "Cmd": ["sh"], "WorkingDir": "/srv", "User": "1:2"});
-    layout.image("x", layers, Packing::Gzip, &config);
-    layout
-}
 
 /// The file in which a registry keeps a blob.
 fn stored(registry: &TestRegistry, digest: &str) -> PathBuf {

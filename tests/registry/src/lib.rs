@@ -3,11 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod gate;
 mod layout;
 mod registry;
+mod tokens;
 
+pub use gate::{Gate, Rule};
 pub use layout::{Layout, Packing, Tar, digest};
 pub use registry::{PASSWORD, TestRegistry, USER};
+pub use tokens::IDENTITY;
 
 use std::process::Command;
 
