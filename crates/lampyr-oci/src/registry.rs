@@ -91,14 +91,19 @@ impl Registry {
         }
         let answer = self.check("give the manifest", answer).await?;
         let bytes = body(answer, MOST_MANIFEST, &self.name).await?;
-        let found = Digest::of(&bytes);
-        match reference.digest() {
-            Some(wanted) if wanted != found => {
-                let what = format!("the manifest of {reference}");
-                Err(OciError::WrongDigest { what, wanted, found })
-            }
-            _ => Ok(bytes),
-        }
+        let what = || format!("the manifest of {reference}");
+        reference.digest().map_or(Ok(()), |wanted| verify(&bytes, wanted, what))?;
+        Ok(bytes)
+    }
+
+    /// The bytes of a blob that is needed at once, with the right digest.
+    pub(crate) async fn small_blob(&self, digest: Digest, most: u64) -> Result<Vec<u8>, OciError> {
+        let url = self.url(&format!("blobs/{digest}"));
+        let answer = self.send("give a blob", |http: &Client| http.get(&url)).await?;
+        let answer = self.check("give a blob", answer).await?;
+        let bytes = body(answer, most, &self.name).await?;
+        verify(&bytes, digest, || format!("a blob from {}", self.name))?;
+        Ok(bytes)
     }
 
     /// Sends a request, again where that may help, and with what the registry
@@ -193,6 +198,15 @@ impl Registry {
         }
         let said = body(answer, MOST_SAID, &self.name).await.unwrap_or_default();
         OciError::Refused { registry, what, status, said: message(&said) }
+    }
+}
+
+fn verify(bytes: &[u8], wanted: Digest, what: impl FnOnce() -> String) -> Result<(), OciError> {
+    let found = Digest::of(bytes);
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(OciError::WrongDigest { what: what(), wanted, found })
     }
 }
 

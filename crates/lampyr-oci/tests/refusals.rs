@@ -136,7 +136,7 @@ fn registries_are_asked_for_nothing_but_an_answer() {
     let refused = ask(&asks.name(), &home, MOMENT).unwrap_err();
     assert!(matches!(refused, OciError::Unauthorized { known: true, .. }), "{refused:?}");
     let gate = Gate::before(&open);
-    gate.set(Rule::Hang);
+    gate.set(Rule::Stall(0));
     let error = ask(&gate.name(), &home, Duration::from_secs(1)).unwrap_err().to_string();
     assert!(error.ends_with("no answer within 1 s"), "{error}");
 }

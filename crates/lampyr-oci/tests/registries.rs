@@ -5,19 +5,12 @@
 mod home;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use home::{Home, PLATFORM, layer, one_image};
 use lampyr_oci::{Credentials, OciError};
 use lampyr_test_registry::{Packing, TestRegistry, digest};
 use serde_json::json;
-
-/// The file in which a registry keeps a blob.
-fn stored(registry: &TestRegistry, digest: &str) -> PathBuf {
-    let hex = digest.trim_start_matches("sha256:");
-    let blobs = registry.storage().join("docker/registry/v2/blobs/sha256");
-    blobs.join(&hex[..2]).join(hex).join("data")
-}
 
 #[test]
 fn an_image_arrives_whole_and_shared_layers_arrive_once() {
@@ -101,7 +94,7 @@ fn a_transfer_goes_on_where_it_broke_off() {
     std::fs::remove_file(&blob).unwrap();
     let mut damaged = bytes.clone();
     damaged[..400_000].fill(0);
-    std::fs::write(stored(&registry, &image.layers[0].digest.to_string()), damaged).unwrap();
+    std::fs::write(registry.stored(&image.layers[0].digest.to_string()), damaged).unwrap();
     home.pull(&reference).unwrap();
     assert!(std::fs::read(&blob).unwrap() == bytes);
     assert!(home.is_empty("partial"));
@@ -127,10 +120,7 @@ fn what_a_registry_got_wrong_is_told_and_not_kept() {
     let layout = one_image(&[layer(1, 100_000)]);
     let reference = registry.push(&layout, "x", "x:1");
     let manifest = Home::new().pull(&reference).unwrap();
-    let path = stored(&registry, &manifest.layers[0].digest.to_string());
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[50_000] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
+    registry.damage(&manifest.layers[0].digest.to_string());
     let home = Home::new();
     let error = home.pull(&reference).unwrap_err();
     assert!(matches!(error, OciError::WrongDigest { .. }), "{error:?}");

@@ -20,8 +20,8 @@ pub enum Rule {
     /// It says that there were too many requests, and may say when to come
     /// back, in seconds.
     TooMany(Option<u64>),
-    /// It says nothing.
-    Hang,
+    /// It lets so many bytes of the answer through, and then says nothing.
+    Stall(u64),
     /// It gives so many bytes of nonsense for a manifest.
     Swollen(usize),
 }
@@ -106,13 +106,12 @@ impl State {
         let rule = *self.rule.lock().unwrap();
         let most = match rule {
             Rule::Pass => u64::MAX,
-            Rule::Cut(most) => most,
+            Rule::Cut(most) | Rule::Stall(most) => most,
             Rule::TooMany(after) => {
                 let after = after.map(|s| format!("Retry-After: {s}\r\n")).unwrap_or_default();
                 let head = format!("HTTP/1.1 429 Too Many Requests\r\n{after}");
                 return write!(client, "{head}Content-Length: 0\r\nConnection: close\r\n\r\n");
             }
-            Rule::Hang => return client.read(&mut [0]).map(drop),
             Rule::Swollen(len) => {
                 write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n")?;
                 return client.write_all(&vec![b' '; len]);
@@ -121,6 +120,10 @@ impl State {
         let mut registry = TcpStream::connect(("127.0.0.1", self.registry))?;
         write!(registry, "{rest}Connection: close\r\n\r\n")?;
         self.relay(&mut registry, &mut client, most)?;
+        if matches!(rule, Rule::Stall(_)) {
+            // Until whoever asks has had enough.
+            client.read(&mut [0]).map(drop)?;
+        }
         client.shutdown(Shutdown::Both)
     }
 

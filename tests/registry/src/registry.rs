@@ -95,6 +95,22 @@ impl TestRegistry {
         self.dir.path().join("storage")
     }
 
+    /// The file in which it keeps a blob.
+    pub fn stored(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.storage().join("docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+
+    /// Changes a bit in the middle of a blob.
+    pub fn damage(&self, digest: &str) {
+        let path = self.stored(digest);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+
     /// A credential file as `docker login` would leave it.
     pub fn credentials(&self, path: &Path) {
         let auths = serde_json::json!({self.name(): {"username": USER, "password": PASSWORD}});
@@ -103,10 +119,14 @@ impl TestRegistry {
 
     /// Puts the image `tag` of a layout into it and returns its reference.
     pub fn push(&self, layout: &Layout, tag: &str, name: &str) -> String {
+        self.fill(layout.path(), tag, name, &["--preserve-digests"])
+    }
+
+    /// The same for a layout wherever it is, with words for skopeo.
+    pub fn fill(&self, layout: &Path, tag: &str, name: &str, words: &[&str]) -> String {
         let reference = format!("{}/{name}", self.name());
         let mut skopeo = self.skopeo("copy", "--dest");
-        skopeo.arg("--preserve-digests");
-        skopeo.arg(format!("oci:{}:{tag}", layout.path().display()));
+        skopeo.args(words).arg(format!("oci:{}:{tag}", layout.display()));
         succeed(skopeo.arg(format!("docker://{reference}")));
         reference
     }
