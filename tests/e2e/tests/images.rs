@@ -207,8 +207,9 @@ fn images_leave_as_they_came_and_come_back() {
     let root = path("root.tar");
     std::fs::write(&root, busybox().finish()).unwrap();
     assert_eq!(ask(&["images", "import", &root, "plain"])["command"], json!([]));
-    let (error, _) = lampyr.lampyr(["images", "push", "default", &copy]).finish().failure();
+    let (error, hint) = lampyr.lampyr(["images", "push", "default", &copy]).finish().failure();
     assert_eq!(error, "image 'default' cannot leave this host: it was not made of layers");
+    assert!(hint.starts_with("`lampyr images create NAME --from default`"), "{hint}");
     ask(&["images", "push", "plain", &copy]);
     assert_eq!(ask(&["images", "pull", &copy])["origin"]["layers"].as_array().unwrap().len(), 1);
     let none = lampyr.lampyr(["run", "--image", "plain"]).within(LONG).finish();
@@ -235,6 +236,14 @@ fn an_image_is_created_in_a_vm_and_unpacked_elsewhere() {
     assert!(created.stderr().contains("said\n"), "{created:?}");
     let created: Value = serde_json::from_str(&created.stdout()).unwrap();
     assert_eq!((&created["base"], &created["name"]), (&json!(reference), &json!("mine")));
+    // What it began as is a layer still, and what is new is all that the other has.
+    let layers = created["origin"]["layers"].as_array().unwrap();
+    let beneath = lampyr.lampyr(["images", "inspect", &reference]).finish().json();
+    assert_eq!((layers.len(), &layers[0]), (2, &beneath["origin"]["layers"][0]));
+    let digest = layers[1].as_str().unwrap().trim_start_matches("sha256:");
+    let above = lampyr.home().join("blobs/sha256").join(digest).metadata().unwrap().len();
+    // Nine megabytes of nothing, packed, are most of it.
+    assert!(above < 200_000, "{above}");
     let run = |words: &[&str]| {
         let call = lampyr.lampyr(["run", "--image", "mine"]).args(words).within(LONG);
         call.envelope().success().to_owned()
@@ -254,6 +263,7 @@ fn an_image_is_created_in_a_vm_and_unpacked_elsewhere() {
     let mut shell = Command::new("/bin/busybox");
     let here = format!("cd \"$1\"; busybox {}", list.replace("; md5sum", "; busybox md5sum"));
     let found = succeed(shell.args(["sh", "-c", &here, "list"]).arg(bundle.join("rootfs/made")));
+    assert!(!bundle.join("rootfs/etc/group").exists() && bundle.join("rootfs/etc/passwd").exists());
     let files = |text: &str| -> Vec<String> {
         text.lines().filter(|line| !line.contains(" directory ")).map(str::to_owned).collect()
     };
