@@ -10,6 +10,7 @@ mod check_macos;
 mod command;
 mod failure;
 mod fuzz;
+mod images;
 mod install;
 mod packages;
 mod run;

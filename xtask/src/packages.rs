@@ -37,6 +37,8 @@ pub(crate) const REGISTRY: &[Package] = &[
     Package { name: "docker-registry", shown_by: "docker-registry" },
     Package { name: "skopeo", shown_by: "skopeo" },
     Package { name: "umoci", shown_by: "umoci" },
+    Package { name: "buildah", shown_by: "buildah" },
+    Package { name: "uidmap", shown_by: "newuidmap" },
     Package { name: "apache2-utils", shown_by: "htpasswd" },
     Package { name: "openssl", shown_by: "openssl" },
     Package { name: "busybox-static", shown_by: "busybox" },

@@ -2,7 +2,7 @@
 
 use crate::command::run;
 use crate::failure::{Failure, Result};
-use crate::{agent, packages, run as launch, workspace};
+use crate::{agent, images, packages, run as launch, workspace};
 
 /// How long everything is done at random, unless somebody says so.
 const SECONDS: &str = "600";
@@ -18,9 +18,12 @@ pub(crate) fn soak(args: &[&str]) -> Result<()> {
     agent::build(workspace::HOST_ARCH)?;
     launch::build()?;
     launch::provision(&workspace::test_home())?;
+    images::usual()?;
+    images::large()?;
     run(workspace::cargo()
         .args(["test", "-p", "lampyr-e2e", "--", "--ignored", "--nocapture", "--test-threads", "1"])
         .env("LAMPYR_BIN", workspace::lampyr())
         .env("LAMPYR_HOME", workspace::test_home())
+        .env("LAMPYR_TEST_IMAGES", images::folder())
         .env("LAMPYR_SOAK_SECONDS", seconds))
 }

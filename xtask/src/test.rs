@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{answer, find, run, say};
 use crate::failure::{Failure, Result};
-use crate::{agent, check_macos, fuzz, packages, run as launch, test_kvm, workspace};
+use crate::{agent, check_macos, fuzz, images, packages, run as launch, test_kvm, workspace};
 
 const E2E: &str = "tests/e2e";
 
@@ -59,6 +59,7 @@ fn steps(extent: Extent) -> Vec<Step> {
         ("guest kit and image", || launch::provision(&workspace::test_home())),
     ];
     if workspace::has(E2E) {
+        steps.push(("images for tests", images::usual));
         steps.push(("end-to-end tests", e2e_tests));
     }
     steps.push(("macOS check", check_macos::check));
@@ -83,7 +84,8 @@ fn e2e_tests() -> Result<()> {
     run(runner()
         .args(["-p", "lampyr-e2e"])
         .env("LAMPYR_BIN", workspace::lampyr())
-        .env("LAMPYR_HOME", workspace::test_home()))
+        .env("LAMPYR_HOME", workspace::test_home())
+        .env("LAMPYR_TEST_IMAGES", images::folder()))
 }
 
 /// cargo-nextest where it is installed, else `cargo test`.

@@ -1,5 +1,5 @@
-//! A whole file system as a layer of an image: with owners, devices, hard
-//! links and extended attributes, and without what is mounted on it.
+//! The root file system as an archive: with owners, devices, hard links and
+//! extended attributes, and with what lies beneath mounts instead of them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,7 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, lgetxattr, llistxattr, major, minor};
+use rustix::fs::{CWD, OFlags, lgetxattr, llistxattr, major, minor};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::fchdir;
 use tar::{EntryType, Header};
 
 /// The longest list of names, and the longest value, of extended attributes.
@@ -20,12 +22,14 @@ const LONG: u64 = 0o777_7777_7777;
 /// The place of what a check of the file system finds.
 const LOST: &str = "lost+found";
 
-/// Packs the file system at `root` as an archive. Files that change meanwhile
-/// are cut off or filled up to the length that they had.
-pub(crate) fn export(root: &Path, sink: impl Write) -> io::Result<()> {
-    let device = root.symlink_metadata()?.dev();
+/// Packs the root file system. Files that change meanwhile are cut off or
+/// filled up to the length that they had.
+pub(crate) fn export(sink: impl Write) -> io::Result<()> {
+    // The same file system once more, on which nothing is mounted.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    fchdir(open_tree(CWD, "/", flags)?)?;
     let sink = BufWriter::with_capacity(1 << 16, sink);
-    let mut export = Export { root, device, sink, seen: HashMap::new() };
+    let mut export = Export { root: Path::new("."), sink, seen: HashMap::new() };
     let mut ahead = vec![PathBuf::new()];
     while let Some(path) = ahead.pop() {
         ahead.extend(export.entry(&path)?.into_iter().rev());
@@ -36,7 +40,6 @@ pub(crate) fn export(root: &Path, sink: impl Write) -> io::Result<()> {
 
 struct Export<'a, W> {
     root: &'a Path,
-    device: u64,
     sink: W,
     /// The first name of each file that has several.
     seen: HashMap<u64, PathBuf>,
@@ -50,13 +53,12 @@ impl<W: Write> Export<'_, W> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             meta => meta?,
         };
-        let mounted = meta.dev() != self.device;
         if meta.is_dir() {
             self.head(path, &meta, EntryType::Directory, b"", 0)?;
-            return if mounted { Ok(Vec::new()) } else { children(&whole, path) };
+            return children(&whole, path);
         }
         let kind = meta.file_type();
-        if mounted || kind.is_socket() {
+        if kind.is_socket() {
             return Ok(Vec::new());
         }
         if meta.nlink() > 1 {
@@ -121,8 +123,9 @@ impl<W: Write> Export<'_, W> {
             }
         }
         let time = u64::try_from(meta.mtime()).ok().filter(|time| *time <= LONG);
-        if time.is_none() {
-            record(&mut records, "mtime", meta.mtime().to_string().as_bytes());
+        if time.is_none() || meta.mtime_nsec() != 0 {
+            let moment = moment(meta.mtime(), meta.mtime_nsec());
+            record(&mut records, "mtime", moment.as_bytes());
         }
         if !records.is_empty() {
             self.records(&records)?;
@@ -154,6 +157,15 @@ impl<W: Write> Export<'_, W> {
         self.sink.write_all(header.as_bytes())?;
         self.sink.write_all(records)?;
         self.sink.write_all(&[0; 512][..padding(records.len() as u64)])
+    }
+}
+
+/// A moment as a decimal number of seconds.
+fn moment(sec: i64, nsec: i64) -> String {
+    match (sec, nsec) {
+        (sec, 0) => sec.to_string(),
+        (0.., nsec) => format!("{sec}.{nsec:09}"),
+        (sec, nsec) => format!("-{}.{:09}", -(sec + 1), 1_000_000_000 - nsec),
     }
 }
 
@@ -211,6 +223,16 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_decimal_on_both_sides_of_1970() {
+        for (sec, nsec, wanted) in
+            [(3, 0, "3"), (3, 5, "3.000000005"), (-2, 0, "-2"), (-2, 750_000_000, "-1.250000000")]
+        {
+            assert_eq!(moment(sec, nsec), wanted);
+        }
+        assert_eq!(moment(-1, 500_000_000), "-0.500000000");
+    }
 
     #[test]
     fn records_count_their_own_digits() {

@@ -231,7 +231,7 @@ impl Work {
             Self::Put(path) => report(put(&path)),
             Self::Get(path) => report(get(&path)),
             Self::Dial(port) => report(dial(port, stdio(0).into(), stdio(1).into())),
-            Self::Export => report(export(Path::new("/"), File::from(stdio(1)))),
+            Self::Export => report(export(File::from(stdio(1)))),
         }
     }
 }

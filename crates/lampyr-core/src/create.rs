@@ -1,10 +1,13 @@
 //! `images create`: a machine whose disk, after some commands, is an image.
 
+use std::fs::File;
+use std::path::Path;
+
 use lampyr_engine::MachineSpec;
 use lampyr_image::{Image, ImageRef};
-use lampyr_oci::Blobs;
-use lampyr_oci::bundle::LayerWriter;
+use lampyr_oci::LayerError;
 use lampyr_proto::{Exec, Job};
+use lampyr_store::at;
 use lampyr_types::{Size, Span};
 
 use crate::exec::{Asked, Source, Terms, exec, outcome};
@@ -45,26 +48,27 @@ pub async fn create_image(
     let spec = MachineSpec { cpus, memory, network: false };
     let shape = Shape { spec, disk: request.disk_size };
     let template = Template::get(host, &request.from, shape).await?;
-    // What is kept meanwhile is nobody's yet, and is not to be pruned.
-    let blobs = Blobs::new(&host.store);
-    let _hold = blobs.hold()?;
+    let staging = host.store.stage()?;
+    let mut root = Packed::new(staging.path(), host.registries.most)?;
     let mut sandbox = Box::pin(Sandbox::launch(host, &template, None, &Trace::new())).await?;
-    let worked = Box::pin(work(&mut sandbox, host, &blobs, request, &template.image, output)).await;
+    let worked = Box::pin(work(&mut sandbox, host, request, &template.image, &mut root, output));
+    let worked = worked.await;
     sandbox.end().await;
+    worked?;
     let progress = &*host.progress;
     let (store, registries) = (&host.store, &host.registries);
     let (name, base) = (&request.name, &template.image);
-    Ok(Image::of_layer(store, name, base, worked?, registries, progress).await?)
+    Ok(Image::of_root(store, name, base, root.file, registries, progress).await?)
 }
 
 async fn work(
     sandbox: &mut Sandbox,
     host: &Host,
-    blobs: &Blobs,
     request: &CreateRequest,
     base: &Image,
+    root: &mut Packed,
     output: &mut dyn Output,
-) -> Result<lampyr_oci::bundle::NewLayer, Error> {
+) -> Result<(), Error> {
     sandbox.awake().await?;
     for command in &request.commands {
         let _task = host.progress.begin(&format!("Running {}", short(command)));
@@ -72,17 +76,14 @@ async fn work(
     }
     let _task = host.progress.begin("Packing the disk");
     let channel = sandbox.channel();
-    let writer = LayerWriter::new(blobs, host.registries.most);
-    let mut layer =
-        Packed { writer: writer.map_err(lampyr_image::ImageError::from)?, said: Vec::new() };
-    let exporting = exec(&channel, Exec::new(Job::Export), Source::Empty, &mut layer);
+    let exporting = exec(&channel, Exec::new(Job::Export), Source::Empty, root);
     let in_time = tokio::time::timeout(EXPORT_WAIT.duration(), sandbox.while_alive(exporting));
     let exited = in_time.await.map_err(|_| Error::Timeout(EXPORT_WAIT))??;
     if exited.code != Some(0) {
-        let why = String::from_utf8_lossy(&layer.said).trim().chars().take(300).collect();
+        let why = String::from_utf8_lossy(&root.said).trim().chars().take(300).collect();
         return Err(Error::Copy { what: "the VM's disk".to_owned(), why });
     }
-    Ok(layer.writer.finish().map_err(lampyr_image::ImageError::from)?)
+    Ok(())
 }
 
 async fn step(
@@ -110,19 +111,37 @@ fn short(command: &str) -> String {
 
 /// The disk of a VM, as it comes.
 struct Packed {
-    writer: LayerWriter,
+    file: File,
+    most: Size,
+    len: u64,
     /// What went wrong, if anything did.
     said: Vec<u8>,
+}
+
+impl Packed {
+    /// A new file in `dir` for so many bytes.
+    fn new(dir: &Path, most: Size) -> Result<Self, Error> {
+        let path = dir.join("root.tar");
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).open(&path);
+        Ok(Self { file: file.map_err(at(&path))?, most, len: 0, said: Vec::new() })
+    }
 }
 
 impl Output for Packed {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
         use std::io::Write as _;
         match stream {
-            OutputStream::Stdout => self.writer.write_all(bytes),
+            OutputStream::Stdout => {
+                self.len = self.len.saturating_add(bytes.len() as u64);
+                if self.len > self.most.as_bytes() {
+                    return Err(std::io::Error::other(LayerError::TooLarge(self.most)));
+                }
+                self.file.write_all(bytes)
+            }
             OutputStream::Stderr => {
-                self.said
-                    .extend_from_slice(&bytes[..bytes.len().min(4096 - self.said.len().min(4096))]);
+                let room = 4096 - self.said.len().min(4096);
+                self.said.extend_from_slice(&bytes[..bytes.len().min(room)]);
                 Ok(())
             }
         }

@@ -1,5 +1,7 @@
 //! `doctor`: what this host has, what it lacks, and what to do.
 
+mod registries;
+
 use std::path::Path;
 
 use lampyr_image::{Arch, Image, ImageError, Kit};
@@ -61,6 +63,7 @@ pub async fn doctor(settings: &HostSettings, fix: bool) -> Report {
     if let Some(kit) = kit.filter(|_| checks[0].severity < Severity::Error) {
         accel = accelerator(&store, &kit, settings, &mut checks).await;
     }
+    checks.extend(registries::checks(&store, &settings.registries).await);
     checks.push(leftovers(&settings.home));
     Report { accel, checks }
 }

@@ -132,6 +132,11 @@ impl Builder {
         }
     }
 
+    /// What a file has.
+    pub fn meta(&self, node: NodeId) -> &Meta {
+        &self.node(node).meta
+    }
+
     /// The directory that a directory lies in; the root lies in itself.
     pub fn parent(&self, directory: NodeId) -> NodeId {
         match self.node(directory).body {

@@ -165,7 +165,9 @@ impl ImageError {
                 Some("`lampyr images import FILE NAME` gives an image a name".to_owned())
             }
             Self::NoLayers { .. } => Some(
-                "images that were pulled, imported or created can be pushed and saved".to_owned(),
+                "`lampyr images create NAME --from default` makes an image of it that can be pushed \
+                 and saved"
+                    .to_owned(),
             ),
             Self::Fetching => Some("try again when that is over".to_owned()),
             Self::Store(e) if e.is_full() => {

@@ -1,6 +1,7 @@
 //! Images from registries: their layers become a root disk.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use lampyr_oci::{
@@ -121,22 +122,38 @@ fn write_disk(
     task: &dyn Task,
 ) -> Result<(), ImageError> {
     let file = File::create_new(path).map_err(at(path))?;
-    let mut tree = Tree::new(file, Limits { size: most, files: Limits::FILES })?;
+    let mut tree = Tree::new(file, limits(most))?;
+    lay(&mut tree, blobs, remote, task)?;
+    let mut identity = [0; 16];
+    identity.copy_from_slice(&remote.manifest.as_bytes()[..16]);
+    Ok(tree.finish(identity, disk_size)?)
+}
+
+/// What an image that unpacks to so much may have.
+pub(crate) fn limits(most: Size) -> Limits {
+    Limits { size: most, files: Limits::FILES }
+}
+
+/// Lays the layers of an image, and adds what a guest needs.
+pub(crate) fn lay(
+    tree: &mut Tree,
+    blobs: &Blobs,
+    remote: &Remote,
+    task: &dyn Task,
+) -> Result<(), ImageError> {
     let total = remote.layers.iter().map(|layer| layer.size).sum();
     let mut done = 0;
     for layer in &remote.layers {
         let failed = |source| OciError::Layer { layer: layer.digest.to_string(), source };
         let blob = blobs.open(layer.digest)?;
-        let lost = || at(path)(std::io::ErrorKind::NotFound.into());
-        tree.lay(blob.ok_or_else(lost)?, Some(layer.contents)).map_err(failed)?;
+        let lost = || blobs.path(layer.digest).map(|path| at(&path)(ErrorKind::NotFound.into()));
+        let blob = blob.map_or_else(|| Err(lost()?), Ok)?;
+        tree.lay(blob, Some(layer.contents)).map_err(failed)?;
         done += layer.size;
         task.advance(done, total);
     }
     let unfurnished = |source| OciError::Layer { layer: "of Lampyr's own".to_owned(), source };
-    furnish(&mut tree, &remote.config.workdir).map_err(unfurnished)?;
-    let mut identity = [0; 16];
-    identity.copy_from_slice(&remote.manifest.as_bytes()[..16]);
-    Ok(tree.finish(identity, disk_size)?)
+    Ok(furnish(tree, &remote.config.workdir).map_err(unfurnished)?)
 }
 
 /// Adds what a guest needs to run and layers leave to others.

@@ -1,13 +1,15 @@
 //! Images that leave this host, and images that come in files.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use lampyr_oci::bundle::{self, Bundled, NewLayer};
-use lampyr_oci::{Blobs, Image as Remote, Limits, Reference, push};
-use lampyr_store::Store;
+use lampyr_oci::bundle::{self, Bundled};
+use lampyr_oci::{Blobs, Image as Remote, Reference, Tree, changes, push};
+use lampyr_store::{Store, at};
 use lampyr_types::Progress;
 
-use crate::pulled::{beside, locks, platform};
+use crate::image::DISK;
+use crate::pulled::{beside, lay, limits, locks, platform};
 use crate::{Image, ImageError, ImageRef, Registries};
 
 impl Image {
@@ -28,18 +30,33 @@ impl Image {
         Self::unpack(store, name, None, only.image, registries.most, progress).await
     }
 
-    /// Makes an image of a layer that was taken from a VM of `base`.
-    pub async fn of_layer(
+    /// Makes an image of `root`, an archive of the root file system of a VM of
+    /// `base`: the layers of that, and one more.
+    pub async fn of_root(
         store: &Store,
         name: &ImageRef,
         base: &Self,
-        layer: NewLayer,
+        root: File,
         registries: &Registries,
         progress: &dyn Progress,
     ) -> Result<Self, ImageError> {
         let (_alone, _blobs) = locks(store, name).await?;
-        let remote = bundle::compose(&Blobs::new(store), &platform(), &base.config, layer)?;
-        let base = Some(base.name.clone());
+        let (blobs, beneath, most) = (Blobs::new(store), base.clone(), registries.most);
+        let (staging, task) = (store.stage()?, progress.begin("Comparing the disk"));
+        let remote = beside(move || {
+            let scratch = staging.path().join(DISK);
+            let file = File::create_new(&scratch).map_err(at(&scratch))?;
+            let mut tree = Tree::remembering(file, limits(most))?;
+            let mut layers = Vec::new();
+            if beneath.origin.is_some() {
+                let remote = beneath.remote(&blobs)?;
+                lay(&mut tree, &blobs, &remote, &*task)?;
+                layers = remote.layers;
+            }
+            layers.push(changes(&tree, &root, &blobs, limits(most))?);
+            Ok(bundle::compose(&blobs, &platform(), &beneath.config, &layers)?)
+        });
+        let (remote, base) = (remote.await?, Some(base.name.clone()));
         Self::unpack(store, name, base, remote, registries.most, progress).await
     }
 
@@ -106,7 +123,7 @@ async fn read(
 ) -> Result<Vec<Bundled>, ImageError> {
     let _task = progress.begin(&format!("Reading {}", file.display()));
     let (blobs, file) = (Blobs::new(store), file.to_owned());
-    let limits = Limits { size: registries.most, files: Limits::FILES };
+    let limits = limits(registries.most);
     beside(move || Ok(bundle::read(&blobs, &file, &platform(), limits)?)).await
 }
 

@@ -1,13 +1,13 @@
 //! Reads tar archives as layers have them: old, GNU and pax, none trusted.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 
 use lampyr_ext4::Time;
 use tar::{EntryType, Header};
 
-use crate::LayerError;
 use crate::pax::Extra;
 use crate::sparse::{Map, damaged as damaged_map};
+use crate::{Digest, Digester, LayerError};
 
 const BLOCK: u64 = 512;
 /// The most that may stand before an entry, in bytes.
@@ -43,6 +43,23 @@ pub(crate) enum EntryKind {
 pub(crate) enum Piece<'a> {
     Data(&'a [u8]),
     Zeros(u64),
+}
+
+impl Piece<'_> {
+    /// Adds it to what is being digested.
+    pub(crate) fn digest(&self, digester: &mut Digester) {
+        match *self {
+            Piece::Data(bytes) => digester.update(bytes),
+            Piece::Zeros(len) => {
+                let (zeros, mut left) = ([0; 1 << 12], len);
+                while left > 0 {
+                    let piece = left.min(zeros.len() as u64);
+                    digester.update(&zeros[..piece as usize]);
+                    left -= piece;
+                }
+            }
+        }
+    }
 }
 
 /// An archive that is being read.
@@ -228,6 +245,16 @@ impl<R: Read> Archive<R> {
         sink(Piece::Zeros(size - at))
     }
 
+    /// The digest of the contents of the present file.
+    pub(crate) fn digest(&mut self, size: u64) -> Result<Digest, LayerError> {
+        let mut digester = Digester::default();
+        self.contents(size, |piece| {
+            piece.digest(&mut digester);
+            Ok(())
+        })?;
+        Ok(digester.finish())
+    }
+
     fn data(
         &mut self,
         len: u64,
@@ -255,6 +282,15 @@ impl<R: Read> Archive<R> {
             left -= want as u64;
         }
         Ok(())
+    }
+}
+
+impl<R: Read + Seek> Archive<R> {
+    /// Where the next entry begins. What is left of the present one is
+    /// skipped.
+    pub(crate) fn position(&mut self) -> Result<u64, LayerError> {
+        self.skip()?;
+        Ok(self.input.stream_position()?)
     }
 }
 

@@ -57,7 +57,8 @@ impl Challenge {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scope<'a> {
     pub(crate) registry: &'a str,
-    pub(crate) repository: &'a str,
+    /// None, where somebody only wants to know whether he may log in.
+    pub(crate) repository: Option<&'a str>,
     pub(crate) access: Access,
     /// Whether nobody on the way may read along.
     pub(crate) encrypted: bool,
@@ -69,12 +70,13 @@ impl Scope<'_> {
             Access::Pull => "pull",
             Access::Push => "pull,push",
         };
-        format!("repository:{}:{actions}", self.repository)
+        let words = |repository| format!("repository:{repository}:{actions}");
+        self.repository.map(words).unwrap_or_default()
     }
 
-    fn unauthorized(&self, known: bool) -> OciError {
-        let (registry, repository) = (self.registry.to_owned(), self.repository.to_owned());
-        OciError::Unauthorized { registry, repository, known }
+    pub(crate) fn unauthorized(&self, known: bool) -> OciError {
+        let repository = self.repository.unwrap_or("all that it has").to_owned();
+        OciError::Unauthorized { registry: self.registry.to_owned(), repository, known }
     }
 }
 

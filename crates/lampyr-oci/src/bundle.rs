@@ -6,24 +6,20 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use lampyr_store::{StoreError, at};
-use lampyr_types::Size;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::archive::{Archive, Entry, EntryKind, Piece, shown};
-use crate::keeper::Keeper;
 use crate::layer::{Allowance, Measured, unpack};
 use crate::manifest::{Descriptor, Manifest, senseless};
 use crate::pull::MOST_CONFIG;
 use crate::registry::MOST_MANIFEST;
-use crate::{Blobs, Config, Digest, Digester, Image, LayerError, Limits, OciError, Platform};
+use crate::{Blobs, Config, Digest, Image, Layer, LayerError, Limits, OciError, Platform};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
 /// An image that an archive held, and what it is called there.
@@ -206,69 +202,25 @@ fn root(
     file.seek(SeekFrom::Start(0)).map_err(at(path))?;
     let mut keeper = blobs.keeper()?;
     std::io::copy(file, &mut keeper).map_err(at(path))?;
-    let packed = keeper.finish()?;
-    compose(blobs, platform, &Config::default(), NewLayer { packed, contents })
+    let (digest, size) = keeper.finish()?;
+    compose(blobs, platform, &Config::default(), &[Layer { digest, size, contents }])
 }
 
-/// A layer that is kept now.
-#[derive(Debug, Clone, Copy)]
-pub struct NewLayer {
-    packed: (Digest, u64),
-    contents: Digest,
-}
-
-/// Makes an image of one layer and keeps what describes it.
+/// Makes an image of layers that are kept, and keeps what describes it.
 pub fn compose(
     blobs: &Blobs,
     platform: &Platform,
     config: &Config,
-    layer: NewLayer,
+    layers: &[Layer],
 ) -> Result<Image, OciError> {
+    let contents: Vec<_> = layers.iter().map(|layer| layer.contents).collect();
     let config = json!({"architecture": platform.architecture, "os": "linux", "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [layer.contents]}});
+        "rootfs": {"type": "layers", "diff_ids": contents}});
     let config = config.to_string();
     let config = (blobs.keep(config.as_bytes())?, config.len() as u64);
-    let manifest = describe(blobs, config, &[layer.packed])?;
+    let layers: Vec<_> = layers.iter().map(|layer| (layer.digest, layer.size)).collect();
+    let manifest = describe(blobs, config, &layers)?;
     Image::kept(blobs, manifest, platform, "the new image")
-}
-
-/// Takes an archive and keeps it, packed, as a layer.
-pub struct LayerWriter {
-    packer: GzEncoder<Keeper>,
-    digester: Digester,
-    allowance: Allowance,
-}
-
-impl LayerWriter {
-    /// Begins a layer that may have so many bytes.
-    pub fn new(blobs: &Blobs, most: Size) -> Result<Self, OciError> {
-        let packer = GzEncoder::new(blobs.keeper()?, Compression::fast());
-        let allowance = Allowance::new(most.as_bytes());
-        Ok(Self { packer, digester: Digester::default(), allowance })
-    }
-
-    /// Keeps the layer.
-    pub fn finish(self) -> Result<NewLayer, OciError> {
-        let contents = self.digester.finish();
-        let layer = || contents.to_string();
-        let keeper = self.packer.finish();
-        let keeper =
-            keeper.map_err(|e| OciError::Layer { layer: layer(), source: LayerError::Io(e) })?;
-        Ok(NewLayer { packed: keeper.finish()?, contents })
-    }
-}
-
-impl Write for LayerWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.allowance.take(bytes.len() as u64).map_err(std::io::Error::other)?;
-        self.packer.write_all(bytes)?;
-        self.digester.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.packer.flush()
-    }
 }
 
 /// Keeps a manifest of these blobs.
@@ -292,7 +244,7 @@ fn describe(
             [0x28, 0xb5, 0x2f, 0xfd] => "+zstd",
             _ => "",
         };
-        described.push(entry(&format!("{LAYER}{ending}"), *layer));
+        described.push(entry(&format!("{LAYER_TYPE}{ending}"), *layer));
     }
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
         "config": entry(CONFIG, config), "layers": described});
@@ -362,16 +314,16 @@ pub fn write(blobs: &Blobs, image: &Image, name: &str, to: &Path) -> Result<(), 
         let path = blobs.path(digest)?;
         let file = File::open(&path).map_err(at(&path))?;
         let size = file.metadata().map_err(at(&path))?.len();
-        append(&mut tar, &blob(digest), size, file).map_err(at(to))?;
+        append(&mut tar, blob(digest), size, file).map_err(at(to))?;
     }
     let out = tar.into_inner().map_err(at(to))?;
     let file = out.into_inner().map_err(|e| at(to)(e.into_error()))?;
     file.persist(to).map(drop).map_err(|e| at(to)(e.error).into())
 }
 
-fn append<W: Write>(
+pub(crate) fn append<W: Write>(
     tar: &mut tar::Builder<W>,
-    name: &str,
+    name: impl AsRef<Path>,
     size: u64,
     contents: impl Read,
 ) -> std::io::Result<()> {

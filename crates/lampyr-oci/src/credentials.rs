@@ -1,8 +1,8 @@
 //! Credentials as Docker keeps them: in a file, or with helpers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::OciError;
-use crate::reference::credentials_key;
+use crate::reference::{HUB, credentials_key};
 
 /// How long a helper may take: somebody may have to be asked.
 const HELPER_WAIT: Duration = Duration::from_mins(1);
@@ -79,23 +79,40 @@ impl Credentials {
     /// helper.
     pub(crate) fn find(&self, registry: &str) -> Result<Option<Login>, OciError> {
         for path in &self.files {
-            let bytes = match std::fs::read(path) {
-                Ok(bytes) => bytes,
-                Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                Err(e) => return Err(lampyr_store::at(path)(e).into()),
-            };
-            let config: DockerConfig = serde_json::from_slice(&bytes).map_err(|e| {
-                OciError::CredentialFile { path: path.display().to_string(), why: e.to_string() }
-            })?;
-            if let Some(login) = config.find(registry)? {
+            if let Some(login) = DockerConfig::read(path)?.find(registry)? {
                 return Ok(Some(login));
             }
         }
         Ok(None)
     }
+
+    /// The registries that there are credentials for, as far as files name
+    /// them.
+    pub fn registries(&self) -> Result<BTreeSet<String>, OciError> {
+        let mut names = BTreeSet::new();
+        for path in &self.files {
+            let config = DockerConfig::read(path)?;
+            let keys = config.auths.keys().chain(config.cred_helpers.keys());
+            names.extend(keys.map(|key| registry_of(key).to_owned()));
+        }
+        Ok(names)
+    }
 }
 
 impl DockerConfig {
+    /// The file at `path`; an empty one where there is none.
+    fn read(path: &Path) -> Result<Self, OciError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(lampyr_store::at(path)(e).into()),
+        };
+        serde_json::from_slice(&bytes).map_err(|e| OciError::CredentialFile {
+            path: path.display().to_string(),
+            why: e.to_string(),
+        })
+    }
+
     fn find(&self, registry: &str) -> Result<Option<Login>, OciError> {
         let key = credentials_key(registry);
         if let Some(helper) = self.cred_helpers.get(registry).or(self.cred_helpers.get(key)) {
@@ -131,6 +148,12 @@ impl Account {
 fn bare(name: &str) -> &str {
     let name = name.strip_prefix("https://").or(name.strip_prefix("http://")).unwrap_or(name);
     name.split('/').next().unwrap_or(name)
+}
+
+/// The registry that a credential file means: Docker's has a name of its own
+/// there.
+fn registry_of(name: &str) -> &str {
+    if bare(name) == bare(credentials_key(HUB)) { HUB } else { bare(name) }
 }
 
 /// Asks a helper; one that knows nothing is no failure.
@@ -219,6 +242,20 @@ mod tests {
         assert_eq!(find(json, "ghcr.io"), Some(Login::Identity("t".to_owned())));
         assert_eq!(find(json, "empty.io"), None);
         assert_eq!(find(json, "localhost:5001"), None);
+    }
+
+    #[test]
+    fn the_registries_of_files_are_known_by_their_usual_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        let json = r#"{"auths":{"https://index.docker.io/v1/":{},"ghcr.io":{}},
+            "credHelpers":{"localhost:5000":"x"}}"#;
+        std::fs::write(&path, json).unwrap();
+        let credentials = Credentials { files: vec![dir.path().join("none"), path.clone()] };
+        let names: Vec<_> = credentials.registries().unwrap().into_iter().collect();
+        assert_eq!(names, ["docker.io", "ghcr.io", "localhost:5000"]);
+        std::fs::write(&path, "{").unwrap();
+        assert!(matches!(credentials.registries(), Err(OciError::CredentialFile { .. })));
     }
 
     #[test]

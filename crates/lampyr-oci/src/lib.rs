@@ -6,6 +6,8 @@
 //! - [`pull`]: from a reference to blobs; everything is verified before use.
 //! - [`push`]: from blobs into a registry.
 //! - [`bundle`]: images in files.
+//! - [`check`]: whether a registry can be reached, and knows us.
+//! - [`changes`]: what a VM made of an image, as a layer.
 //! - [`Tree`]: layers, one over the other, on their way to a disk.
 //!
 //! Whatever a registry says is hostile: sizes, names, digests, archives. No
@@ -16,6 +18,8 @@ mod archive;
 mod auth;
 mod blobs;
 pub mod bundle;
+mod changes;
+mod check;
 mod credentials;
 mod digest;
 mod error;
@@ -32,6 +36,8 @@ mod transfer;
 mod tree;
 
 pub use blobs::Blobs;
+pub use changes::changes;
+pub use check::{Reached, check};
 pub use credentials::Credentials;
 pub use digest::{Digest, Digester};
 pub use error::{LayerError, OciError};

@@ -4,9 +4,8 @@ use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use lampyr_types::Progress;
 
 use crate::manifest::{Descriptor, Manifest, senseless};
-use crate::registry::MOST_MANIFEST;
 use crate::transfer::fetch;
-use crate::{Access, Blobs, Image, OciError, Platform, Reference, Registry, Settings};
+use crate::{Access, Blobs, Digest, Image, OciError, Platform, Reference, Registry, Settings};
 
 /// How many layers are fetched at a time.
 const AT_ONCE: usize = 4;
@@ -42,14 +41,17 @@ async fn pull_from(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Image, OciError> {
-    let registry = Registry::open(registry, reference.repository(), Access::Pull, settings).await?;
     let what = reference.to_string();
+    let _task = progress.begin(&format!("Pulling {what}"));
+    let registry = Registry::open(registry, reference.repository(), Access::Pull, settings).await?;
     let (bytes, manifest) = manifest(&registry, reference, platform).await?;
     let config = manifest.config.as_ref().ok_or_else(|| senseless(&what, &"it is no image"))?;
-    let config_bytes = config_of(&registry, blobs, config, &what, progress).await?;
-    let digest = blobs.keep(&bytes)?;
-    let layers = &manifest.layers;
+    let config_bytes = config_of(&registry, blobs, config, &what).await?;
+    let (digest, layers) = (Digest::of(&bytes), &manifest.layers);
     let image = Image::new(digest, layers, config.digest, &config_bytes, platform, &what)?;
+    // Of an image that is of no use here nothing is kept.
+    blobs.keep(&config_bytes)?;
+    blobs.keep(&bytes)?;
     fetch_layers(&registry, blobs, layers, progress).await?;
     Ok(image)
 }
@@ -78,15 +80,14 @@ async fn config_of(
     blobs: &Blobs,
     config: &Descriptor,
     what: &str,
-    progress: &dyn Progress,
 ) -> Result<Vec<u8>, OciError> {
     if config.size > MOST_CONFIG {
         return Err(senseless(what, &"its configuration is too long"));
     }
-    let task = progress.begin(&format!("Pulling {what}"));
-    fetch(registry, blobs, config.digest, config.size, &*task).await?;
-    let bytes = blobs.read(config.digest, MOST_MANIFEST.max(MOST_CONFIG))?;
-    bytes.ok_or_else(|| senseless(what, &"its configuration was changed after it was fetched"))
+    match blobs.read(config.digest, MOST_CONFIG)? {
+        Some(bytes) => Ok(bytes),
+        None => registry.small_blob(config.digest, MOST_CONFIG).await,
+    }
 }
 
 async fn fetch_layers(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, OciError};
 
 /// Where images are if nobody says where.
-const HUB: &str = "docker.io";
+pub(crate) const HUB: &str = "docker.io";
 
 /// A registry, a repository in it, and a tag or a digest:
 /// `docker.io/library/debian:12`.

@@ -21,7 +21,7 @@ const READ_WAIT: Duration = Duration::from_secs(30);
 /// The pauses before each new try.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_millis(700), Duration::from_secs(2)];
-/// The longest that a registry may ask us to wait.
+/// The longest that we wait because a registry asks us to.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The most bytes of a manifest; the specification says as much.
 pub(crate) const MOST_MANIFEST: u64 = 4 << 20;
@@ -71,12 +71,8 @@ impl Registry {
         access: Access,
         settings: &Settings,
     ) -> Result<Self, OciError> {
-        let loopback = is_loopback(name);
-        let http = client(name, settings, loopback)?;
-        let base = base(name, &http, loopback).await?;
-        let (credentials, asked) = (settings.credentials.clone(), name.to_owned());
-        let login = tokio::task::spawn_blocking(move || credentials.find(&asked)).await;
-        let login = login.map_err(|e| crate::manifest::senseless("a credential helper", &e))??;
+        let (http, base) = connect(name, settings).await?;
+        let login = login(name, settings).await?;
         let (name, repository) = (name.to_owned(), repository.to_owned());
         Ok(Self { name, http, base, repository, access, login, authorization: Mutex::new(None) })
     }
@@ -95,14 +91,19 @@ impl Registry {
         }
         let answer = self.check("give the manifest", answer).await?;
         let bytes = body(answer, MOST_MANIFEST, &self.name).await?;
-        let found = Digest::of(&bytes);
-        match reference.digest() {
-            Some(wanted) if wanted != found => {
-                let what = format!("the manifest of {reference}");
-                Err(OciError::WrongDigest { what, wanted, found })
-            }
-            _ => Ok(bytes),
-        }
+        let what = || format!("the manifest of {reference}");
+        reference.digest().map_or(Ok(()), |wanted| verify(&bytes, wanted, what))?;
+        Ok(bytes)
+    }
+
+    /// The bytes of a blob that is needed at once, with the right digest.
+    pub(crate) async fn small_blob(&self, digest: Digest, most: u64) -> Result<Vec<u8>, OciError> {
+        let url = self.url(&format!("blobs/{digest}"));
+        let answer = self.send("give a blob", |http: &Client| http.get(&url)).await?;
+        let answer = self.check("give a blob", answer).await?;
+        let bytes = body(answer, most, &self.name).await?;
+        verify(&bytes, digest, || format!("a blob from {}", self.name))?;
+        Ok(bytes)
     }
 
     /// Sends a request, again where that may help, and with what the registry
@@ -117,7 +118,8 @@ impl Registry {
         loop {
             let answer = match self.authorized(build(&self.http)).await.send().await {
                 Ok(answer) => answer,
-                Err(e) => match pauses.next().filter(|_| !is_untrusted(&e)) {
+                // Who was silent for so long once will be again.
+                Err(e) => match pauses.next().filter(|_| !is_untrusted(&e) && !e.is_timeout()) {
                     Some(pause) => {
                         tokio::time::sleep(pause).await;
                         continue;
@@ -131,10 +133,13 @@ impl Registry {
                     known = true;
                 }
                 401 | 403 => return Err(self.unauthorized()),
-                429 | 500..=599 => match pauses.next() {
-                    Some(pause) => tokio::time::sleep(asked_pause(&answer).unwrap_or(pause)).await,
-                    None => return Err(self.refusal(what, answer).await),
-                },
+                429 | 500..=599 => {
+                    let asked = |usual| asked_pause(&answer).unwrap_or(usual);
+                    match pauses.next().map(asked).filter(|pause| *pause <= LONGEST_PAUSE) {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => return Err(self.refusal(what, answer).await),
+                    }
+                }
                 _ => return Ok(answer),
             }
         }
@@ -156,7 +161,7 @@ impl Registry {
         let challenge = Challenge::read(answer.headers()).ok_or_else(|| self.unauthorized())?;
         let scope = Scope {
             registry: &self.name,
-            repository: &self.repository,
+            repository: Some(&self.repository),
             access: self.access,
             encrypted: self.base.starts_with("https:"),
         };
@@ -196,6 +201,15 @@ impl Registry {
     }
 }
 
+fn verify(bytes: &[u8], wanted: Digest, what: impl FnOnce() -> String) -> Result<(), OciError> {
+    let found = Digest::of(bytes);
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(OciError::WrongDigest { what: what(), wanted, found })
+    }
+}
+
 /// The first message of a registry's complaint, after a colon.
 fn message(said: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(said).unwrap_or_default();
@@ -205,7 +219,7 @@ fn message(said: &[u8]) -> String {
 
 fn asked_pause(answer: &Response) -> Option<Duration> {
     let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    Some(Duration::from_secs(text.trim().parse().ok()?).min(LONGEST_PAUSE))
+    Some(Duration::from_secs(text.trim().parse().ok()?))
 }
 
 fn client(name: &str, settings: &Settings, loopback: bool) -> Result<Client, OciError> {
@@ -241,6 +255,21 @@ fn redirects(loopback: bool) -> Policy {
             attempt.follow()
         }
     })
+}
+
+/// A client for a registry, and the registry's scheme, host and port.
+pub(crate) async fn connect(name: &str, settings: &Settings) -> Result<(Client, String), OciError> {
+    let loopback = is_loopback(name);
+    let http = client(name, settings, loopback)?;
+    let base = base(name, &http, loopback).await?;
+    Ok((http, base))
+}
+
+/// The credentials for a registry, if there are any.
+pub(crate) async fn login(name: &str, settings: &Settings) -> Result<Option<Login>, OciError> {
+    let (credentials, asked) = (settings.credentials.clone(), name.to_owned());
+    let found = tokio::task::spawn_blocking(move || credentials.find(&asked)).await;
+    found.map_err(|e| crate::manifest::senseless("a credential helper", &e))?
 }
 
 /// Scheme, host and port of a registry.

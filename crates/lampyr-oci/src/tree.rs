@@ -5,7 +5,7 @@
 //! whiteouts hide what lies in the layers beneath it, wherever they stand in
 //! their own.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 
@@ -14,9 +14,9 @@ use lampyr_types::Size;
 
 use crate::archive::{Archive, Entry, EntryKind, Piece, hostile, shown};
 use crate::layer::{Allowance, Measured, unpack};
-use crate::{Digest, LayerError, OciError};
+use crate::{Digest, Digester, LayerError, OciError};
 
-const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// How many links a path may lead through.
 const MOST_LINKS: u32 = 40;
@@ -39,9 +39,11 @@ impl Limits {
 
 /// A tree that layers are laid over.
 pub struct Tree {
-    builder: Builder,
+    pub(crate) builder: Builder,
     allowance: Allowance,
     most_files: u64,
+    /// Of the contents of files, if they are remembered.
+    pub(crate) digests: Option<HashMap<NodeId, Digest>>,
 }
 
 /// Whether a directory that is missing is made.
@@ -56,7 +58,12 @@ impl Tree {
     pub fn new(disk: File, limits: Limits) -> Result<Self, OciError> {
         let builder = Builder::new(disk).map_err(OciError::Disk)?;
         let allowance = Allowance::new(limits.size.as_bytes());
-        Ok(Self { builder, allowance, most_files: limits.files })
+        Ok(Self { builder, allowance, most_files: limits.files, digests: None })
+    }
+
+    /// The same, of which it can be told what another has changed.
+    pub fn remembering(disk: File, limits: Limits) -> Result<Self, OciError> {
+        Ok(Self { digests: Some(HashMap::new()), ..Self::new(disk, limits)? })
     }
 
     /// Lays a layer over what is there. `packed` may be plain or packed with
@@ -215,8 +222,14 @@ impl Layer<'_> {
                 directory
             }
             EntryKind::File(size) => {
-                let content = self.contents(*size, &path, archive)?;
-                self.add(directory, name, entry, Kind::File(content))?
+                let mut digester = self.tree.digests.as_ref().map(|_| Digester::default());
+                let content = self.contents(*size, &path, archive, digester.as_mut())?;
+                let node = self.add(directory, name, entry, Kind::File(content))?;
+                let digest = digester.map(Digester::finish);
+                self.tree.digests.iter_mut().zip(digest).for_each(|(digests, digest)| {
+                    digests.insert(node, digest);
+                });
+                node
             }
             EntryKind::Symlink(target) => {
                 let kind = Kind::Symlink(target.as_slice().into());
@@ -282,15 +295,21 @@ impl Layer<'_> {
         size: u64,
         path: &[u8],
         archive: &mut Archive<R>,
+        mut digester: Option<&mut Digester>,
     ) -> Result<Content, LayerError> {
         let mut content = Content::default();
         let (builder, allowance) = (&mut self.tree.builder, &self.tree.allowance);
-        archive.contents(size, |piece| match piece {
-            Piece::Data(bytes) => builder.append(&mut content, bytes).map_err(unfit(path)),
-            // Data was counted when it was read.
-            Piece::Zeros(len) => {
-                allowance.take(len)?;
-                builder.append_zeros(&mut content, len).map_err(unfit(path))
+        archive.contents(size, |piece| {
+            if let Some(digester) = &mut digester {
+                piece.digest(digester);
+            }
+            match piece {
+                Piece::Data(bytes) => builder.append(&mut content, bytes).map_err(unfit(path)),
+                // Data was counted when it was read.
+                Piece::Zeros(len) => {
+                    allowance.take(len)?;
+                    builder.append_zeros(&mut content, len).map_err(unfit(path))
+                }
             }
         })?;
         Ok(content)
@@ -348,7 +367,7 @@ impl Layer<'_> {
     }
 }
 
-fn meta(entry: Entry) -> Meta {
+pub(crate) fn meta(entry: Entry) -> Meta {
     let Entry { mode, uid, gid, time, extra, .. } = entry;
     Meta { mode, uid, gid, time, xattrs: extra.xattrs }
 }
@@ -358,7 +377,7 @@ fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 }
 
 /// The names of a path, none of which may lead up.
-fn names(path: &[u8]) -> Result<Vec<Vec<u8>>, LayerError> {
+pub(crate) fn names(path: &[u8]) -> Result<Vec<Vec<u8>>, LayerError> {
     if parts(path).any(|part| part == b"..") {
         return Err(hostile(path, "leads out of the image"));
     }

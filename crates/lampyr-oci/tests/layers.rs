@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lampyr_oci::{Digest, LayerError, Limits, Tree};
+use lampyr_oci::{Blobs, Digest, LayerError, Limits, Tree, changes};
+use lampyr_store::Store;
 use lampyr_test_registry::{Layout, Packing, Tar, succeed};
 use lampyr_types::Size;
 
@@ -285,4 +287,73 @@ fn damaged_layers_are_told() {
     assert!(matches!(wrong, LayerError::WrongDigest { .. }));
     let gzip = lay(&[0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9], None).unwrap_err();
     assert!(matches!(gzip, LayerError::Damaged(_)), "{gzip}");
+}
+
+/// The names in a layer that takes `base` to `root`; both make the same disk.
+fn changed(base: &[Vec<u8>], root: &[u8]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let mut tree = Tree::remembering(File::create(at("scratch")).unwrap(), LIMITS).unwrap();
+    for layer in base {
+        tree.lay(layer.as_slice(), None).unwrap();
+    }
+    std::fs::write(at("root"), root).unwrap();
+    let blobs = Blobs::new(&Store::open(&at("home")).unwrap());
+    // Whoever has just written it stands at its end.
+    let mut file = File::open(at("root")).unwrap();
+    file.seek(SeekFrom::End(0)).unwrap();
+    let layer = changes(&tree, &file, &blobs, LIMITS).unwrap();
+    let packed = std::fs::read(blobs.path(layer.digest).unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut bytes).unwrap();
+    assert_eq!(Digest::of(&bytes), layer.contents);
+    let mut names: Vec<_> = tar::Archive::new(&bytes[..])
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    let listing_of = |layers: &[Vec<u8>], to: &str| {
+        Disk::make(layers).unwrap().dump(&at(to));
+        listing(&at(to))
+    };
+    let (ours, wanted) = ([base, &[bytes]].concat(), listing_of(&[root.to_vec()], "wanted"));
+    assert_eq!(listing_of(&ours, "ours"), wanted);
+    umoci(&ours, Packing::Gzip, &at("theirs"));
+    assert_eq!(listing(&at("theirs/rootfs")), wanted);
+    names
+}
+
+#[test]
+fn a_layer_of_changes_has_them_and_nothing_else() {
+    let tree =
+        || Tar::default().directory("./").directory("d/").file("d/a", b"a").symlink("l", "d");
+    let base = [tree().file("gone", b"").finish(), Tar::default().file("z", b"z").finish()];
+    let same = tree().file("gone", b"").file("z", b"z");
+    assert_eq!(changed(&base, &same.finish()), Vec::<String>::new());
+    let other = tree().file("z", b"y").file("new", b"");
+    assert_eq!(changed(&base, &other.finish()), [".wh.gone", "new", "z"]);
+    let moved = Tar::default().directory("./").file("d", b"").symlink("l", "e").file("z", b"z");
+    assert_eq!(changed(&base, &moved.finish()), [".wh.gone", "d", "l"]);
+    let emptied = Tar::default().directory("./").directory("d/").program("z", b"z");
+    assert_eq!(changed(&base, &emptied.finish()), [".wh.gone", ".wh.l", "d/.wh.a", "z"]);
+    assert_eq!(changed(&[], &tree().finish()), ["./", "d/", "d/a", "l"]);
+    assert_eq!(changed(&base, &Tar::default().directory("./").finish()).len(), 4);
+}
+
+#[test]
+fn files_with_several_names_change_with_all_of_them() {
+    let root = || Tar::default().directory("./").file("a", b"x");
+    let base = [root().link("b", "a").link("c", "a").finish()];
+    assert_eq!(
+        changed(&base, &root().link("b", "a").link("c", "a").finish()),
+        Vec::<String>::new()
+    );
+    assert_eq!(changed(&base, &root().link("b", "a").finish()), [".wh.c"]);
+    let all = root().link("b", "a").link("c", "a").link("d", "a");
+    assert_eq!(changed(&base, &all.finish()), ["a", "b", "c", "d"]);
+    let copied = root().file("b", b"x").link("c", "a");
+    assert_eq!(changed(&base, &copied.finish()), ["b"]);
+    let written = Tar::default().directory("./").file("a", b"y").link("b", "a").file("c", b"x");
+    assert_eq!(changed(&base, &written.finish()), ["a", "b"]);
 }

@@ -2,75 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod home;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use lampyr_oci::{Blobs, Credentials, Image, OciError, Platform, Reference, Settings, pull};
-use lampyr_store::Store;
-use lampyr_test_registry::{Layout, Packing, Tar, TestRegistry, digest};
-use lampyr_types::NoProgress;
+use home::{Home, PLATFORM, layer, one_image};
+use lampyr_oci::{Credentials, OciError};
+use lampyr_test_registry::{Packing, TestRegistry, digest};
 use serde_json::json;
-
-const PLATFORM: Platform =
-    Platform { architecture: if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" } };
-
-struct Home {
-    dir: tempfile::TempDir,
-    blobs: Blobs,
-    settings: Settings,
-}
-
-impl Home {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::new(&Store::open(&dir.path().join("home")).unwrap());
-        Self { dir, blobs, settings: Settings::default() }
-    }
-
-    fn pull(&self, reference: &str) -> Result<Image, OciError> {
-        let reference: Reference = reference.parse()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(pull(&self.blobs, &reference, &PLATFORM, &self.settings, &NoProgress))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join("home/blobs").join(name)
-    }
-
-    /// The lengths of all blobs together.
-    fn bytes(&self) -> u64 {
-        let blobs = std::fs::read_dir(self.path("sha256")).unwrap();
-        blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).sum()
-    }
-
-    fn is_empty(&self, name: &str) -> bool {
-        std::fs::read_dir(self.path(name)).map_or(true, |mut all| all.next().is_none())
-    }
-}
-
-fn layer(seed: u64, len: usize) -> Vec<u8> {
-    // Noise does not pack, so that lengths are what they seem.
-    let mut state = seed;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    });
-    Tar::default().file(&format!("file-{seed}"), &noise.take(len).collect::<Vec<_>>()).finish()
-}
-
-fn one_image(layers: &[Vec<u8>]) -> Layout {
-    let mut layout = Layout::default();
-    let config = json!({"Env": ["A=b"], "Cmd": ["sh"], "WorkingDir": "/srv", "User": "1:2"});
-    layout.image("x", layers, Packing::Gzip, &config);
-    layout
-}
-
-/// The file in which a registry keeps a blob.
-fn stored(registry: &TestRegistry, digest: &str) -> PathBuf {
-    let hex = digest.trim_start_matches("sha256:");
-    let blobs = registry.storage().join("docker/registry/v2/blobs/sha256");
-    blobs.join(&hex[..2]).join(hex).join("data")
-}
 
 #[test]
 fn an_image_arrives_whole_and_shared_layers_arrive_once() {
@@ -154,7 +94,7 @@ fn a_transfer_goes_on_where_it_broke_off() {
     std::fs::remove_file(&blob).unwrap();
     let mut damaged = bytes.clone();
     damaged[..400_000].fill(0);
-    std::fs::write(stored(&registry, &image.layers[0].digest.to_string()), damaged).unwrap();
+    std::fs::write(registry.stored(&image.layers[0].digest.to_string()), damaged).unwrap();
     home.pull(&reference).unwrap();
     assert!(std::fs::read(&blob).unwrap() == bytes);
     assert!(home.is_empty("partial"));
@@ -180,10 +120,7 @@ fn what_a_registry_got_wrong_is_told_and_not_kept() {
     let layout = one_image(&[layer(1, 100_000)]);
     let reference = registry.push(&layout, "x", "x:1");
     let manifest = Home::new().pull(&reference).unwrap();
-    let path = stored(&registry, &manifest.layers[0].digest.to_string());
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[50_000] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
+    registry.damage(&manifest.layers[0].digest.to_string());
     let home = Home::new();
     let error = home.pull(&reference).unwrap_err();
     assert!(matches!(error, OciError::WrongDigest { .. }), "{error:?}");

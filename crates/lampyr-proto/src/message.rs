@@ -253,7 +253,8 @@ pub enum Job {
     /// input goes there, what comes from there to standard output.
     #[n(4)]
     Dial(#[n(0)] u16),
-    /// Packs the root file system to standard output, as a layer of an image.
+    /// Packs the root file system to standard output, without what is mounted
+    /// on it.
     #[n(5)]
     Export,
 }

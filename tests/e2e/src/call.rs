@@ -219,6 +219,23 @@ impl Finished {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
+    /// The sentence and the hint that it failed with.
+    pub fn failure(&self) -> (String, String) {
+        assert_eq!(self.status(), Some(1), "{self:?}");
+        let said = self.stderr();
+        let line = |start: &str| {
+            let found = said.lines().find_map(|line| line.strip_prefix(start));
+            found.unwrap_or_else(|| panic!("no '{start}' in {said}")).to_owned()
+        };
+        (line("error: "), line("hint: "))
+    }
+
+    /// The JSON that it printed when all went well.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.status(), Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout()).unwrap()
+    }
+
     /// The envelope that it printed.
     pub fn envelope(&self) -> Envelope {
         Envelope::read(self)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::tokens::{SERVICE, give_out};
 use crate::{Layout, succeed};
 
 /// Who may use a registry that asks.
@@ -22,29 +23,46 @@ pub struct TestRegistry {
     child: Child,
     dir: TempDir,
     port: u16,
-    encrypted: bool,
-    password: bool,
+    door: Door,
+}
+
+/// What a registry wants of whoever comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    Password,
+    Token,
 }
 
 impl TestRegistry {
     /// One without encryption that asks nobody anything.
     pub fn plain() -> Self {
-        Self::start(false, false)
+        Self::start(false, Door::Open)
     }
 
     /// One with a certificate that no system trusts.
     pub fn encrypted() -> Self {
-        Self::start(true, false)
+        Self::start(true, Door::Open)
     }
 
     /// One that wants a password.
     pub fn with_password() -> Self {
-        Self::start(false, true)
+        Self::start(false, Door::Password)
     }
 
-    fn start(encrypted: bool, password: bool) -> Self {
+    /// One with a certificate that no system trusts, which wants a password.
+    pub fn encrypted_with_password() -> Self {
+        Self::start(true, Door::Password)
+    }
+
+    /// One that wants a token, which somebody else gives out.
+    pub fn with_tokens() -> Self {
+        Self::start(false, Door::Token)
+    }
+
+    fn start(encrypted: bool, door: Door) -> Self {
         let dir = tempfile::Builder::new().prefix("lampyr-registry-").tempdir().unwrap();
-        let config = configure(dir.path(), encrypted, password);
+        let config = configure(dir.path(), encrypted, door);
         let mut child = Command::new("docker-registry")
             .arg("serve")
             .arg(config)
@@ -54,12 +72,17 @@ impl TestRegistry {
             .spawn()
             .expect("docker-registry is installed");
         let port = port(&mut child);
-        Self { child, dir, port, encrypted, password }
+        Self { child, dir, port, door }
     }
 
     /// Its host and port.
     pub fn name(&self) -> String {
         format!("localhost:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The authority to trust.
@@ -72,6 +95,22 @@ impl TestRegistry {
         self.dir.path().join("storage")
     }
 
+    /// The file in which it keeps a blob.
+    pub fn stored(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let blobs = self.storage().join("docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+
+    /// Changes a bit in the middle of a blob.
+    pub fn damage(&self, digest: &str) {
+        let path = self.stored(digest);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+
     /// A credential file as `docker login` would leave it.
     pub fn credentials(&self, path: &Path) {
         let auths = serde_json::json!({self.name(): {"username": USER, "password": PASSWORD}});
@@ -80,10 +119,14 @@ impl TestRegistry {
 
     /// Puts the image `tag` of a layout into it and returns its reference.
     pub fn push(&self, layout: &Layout, tag: &str, name: &str) -> String {
+        self.fill(layout.path(), tag, name, &["--preserve-digests"])
+    }
+
+    /// The same for a layout wherever it is, with words for skopeo.
+    pub fn fill(&self, layout: &Path, tag: &str, name: &str, words: &[&str]) -> String {
         let reference = format!("{}/{name}", self.name());
         let mut skopeo = self.skopeo("copy", "--dest");
-        skopeo.arg("--preserve-digests");
-        skopeo.arg(format!("oci:{}:{tag}", layout.path().display()));
+        skopeo.args(words).arg(format!("oci:{}:{tag}", layout.display()));
         succeed(skopeo.arg(format!("docker://{reference}")));
         reference
     }
@@ -99,15 +142,10 @@ impl TestRegistry {
     pub fn skopeo(&self, command: &str, side: &str) -> Command {
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["--insecure-policy", command]).arg(format!("{side}-tls-verify=false"));
-        if self.password {
+        if self.door != Door::Open {
             skopeo.arg(format!("{side}-creds={USER}:{PASSWORD}"));
         }
         skopeo
-    }
-
-    /// Whether it speaks TLS.
-    pub fn is_encrypted(&self) -> bool {
-        self.encrypted
     }
 }
 
@@ -118,7 +156,7 @@ impl Drop for TestRegistry {
     }
 }
 
-fn configure(dir: &Path, encrypted: bool, password: bool) -> PathBuf {
+fn configure(dir: &Path, encrypted: bool, door: Door) -> PathBuf {
     let shown = dir.display();
     let mut text = format!(
         "version: 0.1\nlog:\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    \
@@ -129,10 +167,22 @@ fn configure(dir: &Path, encrypted: bool, password: bool) -> PathBuf {
         let _ =
             write!(text, "  tls:\n    certificate: {shown}/cert.pem\n    key: {shown}/key.pem\n");
     }
-    if password {
-        let line = succeed(Command::new("htpasswd").args(["-Bbn", USER, PASSWORD]));
-        std::fs::write(dir.join("htpasswd"), line).unwrap();
-        let _ = write!(text, "auth:\n  htpasswd:\n    realm: test\n    path: {shown}/htpasswd\n");
+    match door {
+        Door::Open => {}
+        Door::Password => {
+            let line = succeed(Command::new("htpasswd").args(["-Bbn", USER, PASSWORD]));
+            std::fs::write(dir.join("htpasswd"), line).unwrap();
+            let _ =
+                write!(text, "auth:\n  htpasswd:\n    realm: test\n    path: {shown}/htpasswd\n");
+        }
+        Door::Token => {
+            let (place, name) = (give_out(dir), SERVICE);
+            let _ = write!(
+                text,
+                "auth:\n  token:\n    realm: {place}\n    service: {name}\n    issuer: {name}\n    \
+                 rootcertbundle: {shown}/tokens.pem\n"
+            );
+        }
     }
     let path = dir.join("config.yml");
     std::fs::write(&path, text).unwrap();
