@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lampyr_e2e::{Process, Session, TestContext, entries, eventually, rows};
+use lampyr_e2e::{Session, TestContext, entries, eventually, rows};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -206,26 +206,6 @@ fn a_killed_machine_is_a_crash_and_a_dead_session() {
     assert_eq!(session.stop()["note"], "already stopped");
     // Its name is free again.
     drop(Session::start(&own, &["--name", "frail"]));
-}
-
-#[test]
-fn a_command_that_comes_with_the_machine_s_end_hears_of_that() {
-    let own = TestContext::own();
-    let session = Session::start(&own, &[]);
-    let owner = session.owner();
-    let machine = owner.children().into_iter().next().unwrap();
-    // Nobody takes the command before the machine has ended.
-    owner.signal(libc::SIGSTOP);
-    let late = session.exec("true").start();
-    eventually("the client does not connect", || late.process().is_some_and(is_connected));
-    machine.signal(libc::SIGKILL);
-    owner.signal(libc::SIGCONT);
-    late.finish().envelope().error("vm_crashed");
-}
-
-/// Whether a client has a connection, beside the pair that its signals come by.
-fn is_connected(client: Process) -> bool {
-    client.files().iter().filter(|file| file.to_string_lossy().starts_with("socket:")).count() > 2
 }
 
 #[test]
