@@ -15,7 +15,7 @@ use lampyr_e2e::tree::{Looks, look, plant};
 use lampyr_e2e::{TestContext, eventually};
 
 /// How long one copy of many or much may take.
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Duration = Duration::from_mins(30);
 
 struct Session<'a>(&'a TestContext);
 
@@ -86,7 +86,7 @@ fn in_mount(dir: &Path, command: &str) {
     let (own, begun) = (TestContext::own(), Instant::now());
     fs::copy(env!("CARGO_BIN_EXE_guest-fs"), dir.join("guest-fs")).unwrap();
     let place = format!("{}:/m", dir.display());
-    let run = own.run(&format!("cd /m; {command}")).args(["--mount", &place, "--timeout", "10m"]);
+    let run = own.run(&format!("cd /m; {command}")).args(["--mount", &place, "--timeout", "30m"]);
     assert_eq!(run.within(LONG).envelope().success(), "");
     tell(&format!("in a mount: {command}"), begun.elapsed());
 }
