@@ -30,9 +30,14 @@ pub(crate) fn settle() {
     SETTLED.store(sched_setaffinity(None, &only(0)).is_ok(), Relaxed);
 }
 
+/// Whether it stays there, as it does where processors are emulated.
+pub(crate) fn is_settled() -> bool {
+    SETTLED.load(Relaxed)
+}
+
 /// May run on any processor again.
 pub(crate) fn roam() {
-    if SETTLED.load(Relaxed) {
+    if is_settled() {
         let mut all = CpuSet::new();
         (0..CpuSet::MAX_CPU).for_each(|processor| all.set(processor));
         let _ = sched_setaffinity(None, &all);

@@ -58,6 +58,8 @@ struct Server {
     conversation: Conversation,
     processes: BTreeMap<u32, Process>,
     mounts: BTreeMap<u32, Mounted>,
+    /// A mount had something to do in this turn.
+    mount_used: bool,
     /// Streams that may have something to move.
     active: BTreeSet<u32>,
     cgroups: Cgroups,
@@ -103,6 +105,7 @@ impl Server {
             conversation: Conversation::new(),
             processes: BTreeMap::new(),
             mounts: BTreeMap::new(),
+            mount_used: false,
             active: BTreeSet::new(),
             cgroups,
             scope,
@@ -126,6 +129,7 @@ impl Server {
     /// Waits for something to happen and deals with all of it. Returns whether
     /// to go on.
     fn turn(&mut self) -> io::Result<bool> {
+        self.linger();
         for (token, writable) in self.wait()? {
             match token {
                 PORT => self.hear()?,
@@ -303,6 +307,7 @@ impl Server {
 
     fn input(&mut self, stream: u32, bytes: &[u8]) -> Result<(), WireError> {
         if let Some(mounted) = self.mounts.get_mut(&stream) {
+            self.mount_used = true;
             let grant = mounted.arrive(bytes)?;
             self.grant(stream, grant);
             return Ok(());
@@ -361,6 +366,7 @@ impl Server {
         let (stream, lane) = ((token >> 2) as u32, token & 3);
         if let Some(mounted) = self.mounts.get_mut(&stream) {
             mounted.ready = true;
+            self.mount_used = true;
             self.active.insert(stream);
             return;
         }

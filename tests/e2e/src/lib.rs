@@ -12,6 +12,7 @@ mod envelope;
 pub mod lab;
 mod processes;
 mod session;
+pub mod tree;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -7,14 +7,15 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use lampyr_e2e::{TestContext, entries, eventually};
+use lampyr_e2e::tree::{Looks, look, plant};
+use lampyr_e2e::{TestContext, eventually};
 
 /// How long one copy of many or much may take.
-const LONG: Duration = Duration::from_mins(10);
+const LONG: Duration = Duration::from_mins(30);
 
 struct Session<'a>(&'a TestContext);
 
@@ -46,49 +47,6 @@ fn tell(what: &str, took: Duration) {
     eprintln!("{what}: {:.1} s", took.as_secs_f64());
 }
 
-/// A tree of this many small files, each different.
-fn plant(root: &Path, files: usize) {
-    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_234_567_890_123_456_789);
-    for i in 0..files {
-        let dir = root.join(format!("d{}/e{}", i % 10, i / 10 % 50));
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join(format!("f{i}"));
-        fs::write(&path, format!("{i}\n").repeat(i % 40)).unwrap();
-        let mode = [0o644, 0o600, 0o755][i % 3];
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        let file = File::options().read(true).open(&path).unwrap();
-        file.set_modified(long_ago + Duration::from_millis(i as u64)).unwrap();
-        if i % 50 == 0 {
-            symlink(format!("f{i}"), dir.join(format!("l{i}"))).unwrap();
-        }
-    }
-}
-
-/// What is to stay the same of one thing in a tree: its name, its mode, its time
-/// and its contents.
-type Looks = (PathBuf, u32, (i64, i64), Vec<u8>);
-
-/// All that is to stay the same of a tree, sorted by name.
-fn look(root: &Path, at: &Path, seen: &mut Vec<Looks>) {
-    let mut paths = entries(at);
-    paths.sort();
-    for path in paths {
-        let meta = path.symlink_metadata().unwrap();
-        let contents = if meta.is_symlink() {
-            fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
-        } else if meta.is_dir() {
-            Vec::new()
-        } else {
-            fs::read(&path).unwrap()
-        };
-        let name = path.strip_prefix(root).unwrap().to_owned();
-        seen.push((name, meta.mode(), (meta.mtime(), meta.mtime_nsec()), contents));
-        if meta.is_dir() {
-            look(root, &path, seen);
-        }
-    }
-}
-
 fn many_files(files: usize) {
     let own = TestContext::own();
     let session = Session::start(&own, &[]);
@@ -97,9 +55,7 @@ fn many_files(files: usize) {
     plant(&here, files);
     tell(&format!("{files} files in"), session.copy(here.to_str().unwrap(), "s:/root/tree"));
     tell(&format!("{files} files out"), session.copy("s:/root/tree", back.to_str().unwrap()));
-    let (mut sent, mut got) = (Vec::new(), Vec::new());
-    look(&here, &here, &mut sent);
-    look(&back, &back, &mut got);
+    let (sent, got) = (look(&here), look(&back));
     assert!(sent.len() > files && sent == got, "{} were sent, {} came back", sent.len(), got.len());
 }
 
@@ -112,6 +68,66 @@ fn five_thousand_files_come_back_as_they_went() {
 #[ignore = "takes a minute"]
 fn soak_fifty_thousand_files_come_back_as_they_went() {
     many_files(50_000);
+}
+
+/// What is to be the same of two trees that were planted at different times.
+fn planted(root: &Path) -> Vec<Looks> {
+    let mut looks = look(root);
+    for (_, mode, time, _) in &mut looks {
+        if *mode & libc::S_IFMT != libc::S_IFREG {
+            *time = (0, 0);
+        }
+    }
+    looks
+}
+
+/// A directory with the guest's program in it, and a command to run there.
+fn in_mount(dir: &Path, command: &str) {
+    let (own, begun) = (TestContext::own(), Instant::now());
+    fs::copy(env!("CARGO_BIN_EXE_guest-fs"), dir.join("guest-fs")).unwrap();
+    let place = format!("{}:/m", dir.display());
+    let run = own.run(&format!("cd /m; {command}")).args(["--mount", &place, "--timeout", "30m"]);
+    assert_eq!(run.within(LONG).envelope().success(), "");
+    tell(&format!("in a mount: {command}"), begun.elapsed());
+}
+
+fn tree_in_mount(files: usize) {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    plant(here.path(), files);
+    in_mount(there.path(), &format!("./guest-fs plant tree {files}"));
+    let (ours, theirs) = (planted(here.path()), planted(&there.path().join("tree")));
+    assert!(ours.len() > files && ours == theirs, "{} and {}", ours.len(), theirs.len());
+}
+
+#[test]
+fn files_that_a_guest_makes_in_a_mount_are_whole() {
+    tree_in_mount(300);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn soak_twenty_thousand_files_that_a_guest_makes_in_a_mount_are_whole() {
+    tree_in_mount(20_000);
+}
+
+fn copied_in_mount(bytes: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = File::create(dir.path().join("in")).unwrap();
+    noise(bytes).for_each(|piece| file.write_all(&piece).unwrap());
+    file.write_all(b"end").unwrap();
+    in_mount(dir.path(), "cp in out; cmp in out");
+    assert_eq!(hash(&dir.path().join("in")), hash(&dir.path().join("out")));
+}
+
+#[test]
+fn a_file_that_a_guest_copies_in_a_mount_is_whole() {
+    copied_in_mount(64 << 20);
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn soak_a_file_of_500_mb_that_a_guest_copies_in_a_mount_is_whole() {
+    copied_in_mount(500 << 20);
 }
 
 fn hash(path: &Path) -> blake3::Hash {

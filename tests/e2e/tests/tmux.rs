@@ -10,6 +10,8 @@ use lampyr_e2e::{Process, TestContext};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_mins(1);
+/// How long an image may take to be made, and its template.
+const LONG: Duration = Duration::from_mins(5);
 
 /// Draws its size in the middle and a word in the last corner, again whenever
 /// the window changes, until it is given a q.
@@ -115,8 +117,9 @@ impl Drop for Tmux {
 struct Session<'a>(&'a TestContext);
 
 impl<'a> Session<'a> {
-    fn start(context: &'a TestContext) -> Self {
-        let started = context.lampyr(["session", "start", "--name", "t"]).finish();
+    fn start(context: &'a TestContext, flags: &[&str]) -> Self {
+        let words = ["session", "start", "--name", "t"];
+        let started = context.lampyr(words.iter().chain(flags)).within(LONG).finish();
         assert_eq!(started.status(), Some(0), "{started:?}");
         Self(context)
     }
@@ -138,7 +141,7 @@ impl Drop for Session<'_> {
 #[test]
 fn a_full_screen_program_has_the_whole_screen_whatever_its_size() {
     let own = TestContext::own();
-    let _session = Session::start(&own);
+    let _session = Session::start(&own, &[]);
     let script = own.home().join("full-screen");
     std::fs::write(&script, FULL_SCREEN).unwrap();
     let copied = own.lampyr(["cp", script.to_str().unwrap(), "t:/root/full-screen"]).finish();
@@ -160,10 +163,59 @@ fn a_full_screen_program_has_the_whole_screen_whatever_its_size() {
     tmux.is_restored(0);
 }
 
+/// Makes an image of Debian's packages, with these among them.
+fn debian(context: &TestContext, packages: &str) {
+    let tar = context.home().join("debian.tar");
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--variant=minbase", &format!("--include={packages}"), "bookworm"]).arg(&tar);
+    assert!(make.status().expect("mmdebstrap is installed").success());
+    let words = ["images", "import", tar.to_str().unwrap(), "debian"];
+    let imported = context.lampyr(words).within(LONG).finish();
+    assert_eq!(imported.status(), Some(0), "{imported:?}");
+}
+
+#[test]
+#[ignore = "takes minutes, and Debian's packages from its mirror"]
+fn soak_vim_and_top_are_as_on_any_terminal() {
+    let own = TestContext::with_images();
+    debian(&own, "vim,procps");
+    let _session = Session::start(&own, &["--image", "debian"]);
+    let tmux = Tmux::start(&own);
+    tmux.exec("vim /tmp/text");
+    tmux.shows("a new file", |screen| screen[29].starts_with("\"/tmp/text\" [New]"));
+    tmux.text("ione");
+    tmux.keys(&["Enter"]);
+    tmux.text("three");
+    tmux.keys(&["Up"]);
+    tmux.tell(&["resize-window", "-x", "72", "-y", "20"]);
+    let inserts = |screen: &[String]| {
+        screen.get(..3) == Some(&["one".into(), "three".into(), "~".into()])
+            && screen.get(19).is_some_and(|line| line.starts_with("-- INSERT --"))
+    };
+    tmux.shows("the smaller window", inserts);
+    tmux.keys(&["Escape"]);
+    tmux.text("otwo");
+    tmux.keys(&["Escape"]);
+    tmux.line(":wq");
+    tmux.is_restored(0);
+    let written = own.lampyr(["exec", "t", "cat /tmp/text"]).envelope();
+    assert_eq!(written.success(), "one\ntwo\nthree\n");
+    tmux.exec("top -d 1");
+    let shows_processes = |screen: &[String]| {
+        let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let agent =
+            screen.iter().map(words).any(|words| words.starts_with(&["1".into(), "root".into()]));
+        screen[0].starts_with("top - ") && agent
+    };
+    tmux.shows("processes", shows_processes);
+    tmux.keys(&["q"]);
+    tmux.is_restored(0);
+}
+
 #[test]
 fn a_line_is_edited_and_a_key_interrupts() {
     let own = TestContext::own();
-    let session = Session::start(&own);
+    let session = Session::start(&own, &[]);
     let tmux = Tmux::start(&own);
     tmux.exec("PS1=guest: bash --norc");
     tmux.shows_line("guest:");

@@ -1,16 +1,38 @@
 //! Mounts, from the request to the end: what they move is `crate::mount`.
 
+use std::time::{Duration, Instant};
+
 use lampyr_proto::{Event, Mount};
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::thread::sched_yield;
 
 use super::{Server, watch};
 use crate::identity::Scope;
 use crate::mount::Mounted;
+use crate::place;
 
 /// What a mount's device is watched as, beside the three lanes of a process.
 const DEVICE: u64 = 3;
+/// How long the agent looks for what comes next before it sleeps, while a mount
+/// is in use: a request's way to the host and back, and a little.
+const LINGER: Duration = Duration::from_micros(400);
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 impl Server {
+    /// Looks for what comes next, for a while. Who uses a mount asks again
+    /// soon, and it costs an emulated processor more to sleep and to be woken
+    /// than to wait. Whatever else can run here runs meanwhile.
+    pub(super) fn linger(&mut self) {
+        if !std::mem::take(&mut self.mount_used) || !place::is_settled() {
+            return;
+        }
+        let mut ready = [PollFd::new(&self.epoll, PollFlags::IN)];
+        let begun = Instant::now();
+        while begun.elapsed() < LINGER && poll(&mut ready, Some(&AT_ONCE)) == Ok(0) {
+            sched_yield();
+        }
+    }
+
     pub(super) fn mount(&mut self, stream: u32, mount: &Mount) {
         if self.scope == Scope::Process {
             return self.say(stream, &Event::Failed("only a VM can mount".into()));

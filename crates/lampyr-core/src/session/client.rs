@@ -216,8 +216,8 @@ impl SessionClient {
         match self.ask(&Request::Stop(ms), grace.saturating_add(STOP_WAIT)).await {
             Ok(Event::Done) => Ok(Stopped::Now),
             Ok(other) => Err(strange(&other)),
-            // Somebody else stopped it at the same time.
-            Err(Error::Disconnected) => Ok(Stopped::Before),
+            // Somebody else stopped it at the same time, or it ended by itself.
+            Err(_) if self.channel.is_over() => Ok(Stopped::Before),
             Err(e) => Err(e),
         }
     }
@@ -231,10 +231,13 @@ impl SessionClient {
         }
     }
 
-    /// A conversation that is over is a session that went away.
+    /// A conversation that is over is a session that went away, and where its
+    /// machine ended by itself, the owner has left word of it.
     fn story(&self, error: Error) -> Error {
-        let over = self.channel.is_over() && matches!(error, Error::Agent(_));
-        if over { Error::Disconnected } else { error }
+        if !(self.channel.is_over() && matches!(error, Error::Agent(_))) {
+            return error;
+        }
+        record::crash(&self.dir).map_or(Error::Disconnected, Error::from)
     }
 
     fn failed(&self, error: Error, begun: Instant) -> RunError {

@@ -23,7 +23,7 @@ use super::clock::{self, WallClock};
 use super::job::{self, Jobs};
 use super::keep::{Keep, Order};
 use super::life::{Happening, Life, Phase, Why};
-use super::record::{SessionRecord, bury};
+use super::record::{SessionRecord, bury, leave_word};
 use super::{relay, socket};
 
 /// How long those that wait for a last word may take to hear it.
@@ -299,15 +299,20 @@ impl Session {
                 accepted = listener.accept() => self.accepted(accepted.map(|(c, _)| c)).await,
                 Some(order) = orders.recv() => keep.obey(order, self).await,
                 crash = keep.sandbox.crashed() => {
-                    let fate = Fate::Crashed(crash.to_failure());
-                    self.fate.send_replace(Some(fate));
-                    self.live(Happening::MachineEnded);
+                    self.crashed(&keep.sandbox, crash.to_failure());
                 }
                 () = self.changed.notified() => {}
                 () = until(wakes) => self.live(Happening::Tick),
                 () = tokio::time::sleep(clock::EVERY) => self.keep_time(),
             }
         }
+    }
+
+    /// Whoever comes too late to be told reads of it.
+    fn crashed(&self, sandbox: &Sandbox, crash: Failure) {
+        let _ = leave_word(sandbox.dir(), &crash);
+        self.fate.send_replace(Some(Fate::Crashed(crash)));
+        self.live(Happening::MachineEnded);
     }
 
     /// Nothing waits for the guest to set its clock.

@@ -1,13 +1,15 @@
-//! What is written down about a session: `session.json` in its directory, a
-//! link in `names/` where it has a name, a mark in `ended/` once it is gone.
+//! What is written down about a session: `session.json` in its directory, and
+//! `crash.json` once its machine has ended by itself; a link in `names/` where
+//! it has a name, a mark in `ended/` once it is gone.
 //!
 //! Invariant: a session whose lock can be taken is dead, whatever its file
 //! says. The file is written before the session can be found by its name.
 
 use std::path::{Path, PathBuf};
 
+use lampyr_proto::Failure;
 use lampyr_store::{Lock, Part, Store, StoreError, at, read_json, write_json};
-use lampyr_types::{Name, SandboxId};
+use lampyr_types::{ErrorKind, Name, SandboxId};
 use serde::{Deserialize, Serialize};
 
 use crate::template::Template;
@@ -15,6 +17,7 @@ use crate::{Error, SessionRequest};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "session.json";
+const CRASH: &str = "crash.json";
 
 /// A session as its owner wrote it down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,14 @@ pub struct SessionRecord {
     pub memory: u64,
     /// When it was started.
     pub created: jiff::Timestamp,
+}
+
+/// How a session's machine ended by itself, as its owner wrote it down.
+#[derive(Debug, Serialize, Deserialize)]
+struct Crash {
+    format: u32,
+    message: String,
+    hint: Option<String>,
 }
 
 /// Whether a session lives.
@@ -100,6 +111,20 @@ impl SessionRecord {
     pub(crate) fn read(dir: &Path) -> Result<Self, StoreError> {
         read_json(&dir.join(FILE))
     }
+}
+
+/// Writes down how the machine of the session in `dir` ended, for those whose
+/// conversation the owner has no time left to end.
+pub(crate) fn leave_word(dir: &Path, crash: &Failure) -> Result<(), StoreError> {
+    let (message, hint) = (crash.message.clone(), crash.hint.clone());
+    write_json(&dir.join(CRASH), &Crash { format: FORMAT, message, hint })
+}
+
+/// How the machine of the session in `dir` ended, where it did by itself.
+pub(crate) fn crash(dir: &Path) -> Option<Failure> {
+    let Crash { message, hint, .. } = read_json(&dir.join(CRASH)).ok()?;
+    let kind = ErrorKind::VmCrashed.word().to_owned();
+    Some(Failure { kind, message, hint, host_us: None })
 }
 
 /// Links `name` to a session, unless one that lives has it.

@@ -328,6 +328,24 @@ async fn a_machine_that_ends_is_a_crash_and_leaves_a_dead_session() {
 }
 
 #[tokio::test]
+async fn a_command_that_comes_behind_the_machine_s_end_hears_of_that() {
+    let world = World::new().await;
+    let (tell, told) = oneshot::channel();
+    let host = world.host.clone();
+    // The connections of an owner with a runtime of its own end with it.
+    let owner = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(own_session(&host, &plain(), |started| tell.send(started).is_ok()));
+    });
+    let sid = in_time(told).await.unwrap().unwrap().to_string();
+    let late = client(&world, &sid).await;
+    let ran = exec(&client(&world, &sid).await, &sh("kill -9 $PPID; sleep 60")).await;
+    assert_eq!(kind(&ran), (ErrorKind::VmCrashed, true));
+    in_time(tokio::task::spawn_blocking(move || owner.join())).await.unwrap().unwrap();
+    assert_eq!(kind(&exec(&late, &sh("true")).await), (ErrorKind::VmCrashed, true));
+}
+
+#[tokio::test]
 async fn a_quiet_session_ends_after_its_ttl_and_no_sooner() {
     let world = World::new().await;
     let request = SessionRequest { ttl_ms: Some(400), ..plain() };

@@ -151,6 +151,15 @@ pub(super) fn rate(bytes: usize, took: Duration) -> f64 {
 
 /// Runs a command to its end and says how long it took.
 pub(super) async fn exec(client: &SessionClient, command: &str) -> Result<Duration, Failure> {
+    hear(client, command, &mut Nowhere).await
+}
+
+/// Runs a command to its end and lets somebody hear what it says.
+pub(super) async fn hear(
+    client: &SessionClient,
+    command: &str,
+    output: &mut dyn Output,
+) -> Result<Duration, Failure> {
     let request = ExecRequest {
         command: core::Command::Shell(command.to_owned()),
         env: Vec::new(),
@@ -162,7 +171,7 @@ pub(super) async fn exec(client: &SessionClient, command: &str) -> Result<Durati
     };
     let (_nobody, controls) = mpsc::channel(1);
     let start = Instant::now();
-    client.exec(&request, &mut Nowhere, controls).await?;
+    client.exec(&request, output, controls).await?;
     Ok(start.elapsed())
 }
 
