@@ -180,7 +180,8 @@ impl Server {
             | Request::Status
             | Request::Stop(_)
             | Request::Restrict(_)
-            | Request::Suggest => {
+            | Request::Suggest
+            | Request::Detach => {
                 self.say(stream, &Event::Failed("only who owns a session does that".into()));
             }
         }

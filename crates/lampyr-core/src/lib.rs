@@ -9,6 +9,7 @@ mod channel;
 mod clean;
 mod create;
 mod doctor;
+pub mod envelope;
 mod error;
 mod exec;
 mod files;
@@ -16,6 +17,7 @@ mod fingerprint;
 mod forward;
 mod host;
 mod images;
+pub mod limits;
 mod measure;
 mod memory;
 mod mount;
@@ -62,8 +64,9 @@ pub use pool::{
 };
 pub use run::run;
 pub use session::{
-    ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
-    Vitals, own_session, session_id, sessions, start_session, stop_session,
+    ExecRequest, Leash, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState,
+    Stopped, Vitals, own_session, session_id, sessions, start_attached, start_session,
+    stop_session,
 };
 pub use trace::Trace;
 pub use volume::Volume;
@@ -144,6 +147,16 @@ pub enum OutputStream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+impl OutputStream {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
 }
 
 /// Somebody who takes a command's output as it comes.

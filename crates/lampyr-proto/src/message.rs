@@ -57,6 +57,9 @@ pub enum Request {
     /// Which rules open what was reached so far? Answered by [`Event::Rules`].
     #[n(11)]
     Suggest,
+    /// Do not end when who started you does. Answered by [`Event::Done`].
+    #[n(12)]
+    Detach,
 }
 
 /// The host introduces itself.

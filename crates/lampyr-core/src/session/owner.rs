@@ -31,6 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Session {
     channel: Channel,
     env: Vec<(String, String)>,
+    workdir: Option<String>,
     /// What its image wants.
     config: Config,
     born: Instant,
@@ -75,10 +76,12 @@ impl Meter {
 }
 
 /// Starts a session and serves it until it is over; `ready` hears how the
-/// start went, and says whether anybody still wants it.
+/// start went, and says whether anybody still wants it. `orphaned` comes when
+/// the session's [`crate::Leash`] is gone.
 pub async fn own_session(
     host: &Host,
     request: &SessionRequest,
+    orphaned: impl Future<Output = ()>,
     ready: impl FnOnce(Result<SandboxId, Error>) -> bool,
 ) {
     match Box::pin(start(host, request)).await {
@@ -88,10 +91,21 @@ pub async fn own_session(
             }
             let busy = session.clone();
             let forwarding = forwards.serve(session.channel(), move || busy.busy());
-            serve(host, sandbox, listener, forwarding, &session).await;
+            let served = serve(host, sandbox, listener, forwarding, &session);
+            hear_of(orphaned, &session, served).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
+}
+
+/// Serves, and tells the session once when it is orphaned.
+async fn hear_of(orphaned: impl Future<Output = ()>, session: &Session, served: impl Future) {
+    tokio::pin!(served);
+    tokio::select! {
+        _ = &mut served => return,
+        () = orphaned => session.live(Happening::Orphaned),
+    }
+    served.await;
 }
 
 /// All that a session that has started consists of.
@@ -151,13 +165,15 @@ async fn serve(
 impl Session {
     fn new(sandbox: &Sandbox, request: &SessionRequest, config: Config, jobs: Jobs) -> Self {
         let born = Instant::now();
+        let ttl = request.ttl_ms.map(Duration::from_millis);
         Self {
             channel: sandbox.channel(),
             env: request.env.clone(),
+            workdir: request.workdir.clone(),
             config,
             born,
             machine: sandbox.pid(),
-            life: Mutex::new(Life::new(born, request.ttl_ms.map(Duration::from_millis))),
+            life: Mutex::new(Life::new(born, ttl, request.attached)),
             changed: Notify::new(),
             ending: watch::Sender::new(false),
             fate: watch::Sender::new(None),
@@ -171,12 +187,13 @@ impl Session {
         &self.channel
     }
 
-    /// A process in this session has its environment, too, and what its image
-    /// wants.
+    /// A process in this session has its environment and working directory,
+    /// too, and what its image wants.
     pub(super) fn fill_in(&self, mut exec: Exec) -> Exec {
         let own = |key: &String| exec.env.iter().any(|(k, _)| k == key);
         let inherited: Vec<_> = self.env.iter().filter(|(key, _)| !own(key)).cloned().collect();
         exec.env.extend(inherited);
+        exec.workdir = exec.workdir.or_else(|| self.workdir.clone());
         wish::fill_in(exec, &self.config)
     }
 
@@ -362,6 +379,10 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         Request::Status => Event::Status(session.status()),
         Request::Restrict(rules) => session.restrict(&rules),
         Request::Suggest => session.suggest(),
+        Request::Detach => {
+            session.live(Happening::Detached);
+            Event::Done
+        }
         Request::Hello(_)
         | Request::Resumed(_)
         | Request::Quiesce

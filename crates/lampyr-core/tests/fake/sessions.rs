@@ -22,6 +22,8 @@ fn plain() -> SessionRequest {
         memory: 256 << 20,
         disk_size: 1 << 30,
         env: Vec::new(),
+        workdir: None,
+        attached: false,
         ttl_ms: None,
         forwards: Vec::new(),
         net: None,
@@ -55,7 +57,8 @@ async fn start(world: &World, request: SessionRequest) -> Result<Owned, Error> {
     let (tell, told) = oneshot::channel();
     let host = world.host.clone();
     let owner = tokio::spawn(async move {
-        own_session(&host, &request, |started| tell.send(started).is_ok()).await;
+        own_session(&host, &request, std::future::pending(), |started| tell.send(started).is_ok())
+            .await;
     });
     let sid: SandboxId = in_time(told).await.unwrap()?;
     Ok(Owned { sid: sid.to_string(), owner })
@@ -139,7 +142,7 @@ async fn a_name_belongs_to_one_session_that_lives() {
 #[tokio::test]
 async fn a_session_that_nobody_waited_for_ends() {
     let world = World::new().await;
-    in_time(own_session(&world.host, &plain(), |_| false)).await;
+    in_time(own_session(&world.host, &plain(), std::future::pending(), |_| false)).await;
     assert_eq!(world.sandboxes(), 0);
 }
 

@@ -86,7 +86,7 @@ pub(super) fn command(text: Option<&str>, argv: &[String]) -> Result<Command, Ba
 pub(super) fn timeout(flag: Option<&str>, layers: &Layers<'_>) -> Result<Span, BadInput> {
     let least = Span::millis(1);
     let judge = |asked: Span| match asked {
-        _ if asked < least => Err(BadValue::small_span(asked, least)),
+        _ if asked < least => Err(BadValue::TooSmall { asked, least }),
         _ => Ok(asked),
     };
     let picked = layers.pick(flag, &env_vars::TIMEOUT, parse)?;
