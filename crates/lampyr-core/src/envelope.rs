@@ -9,7 +9,7 @@ use lampyr_types::{ErrorKind, SandboxId};
 use serde_json::{Map, Value, json};
 
 use crate::capture::{Capture, Captured, Truncated};
-use crate::{Denied, NetUse, Outcome, OutputStream, RunError, Usage};
+use crate::{Denied, NetUse, Outcome, Output, OutputStream, RunError, Usage};
 
 /// Both streams of a command, kept until it ends.
 #[derive(Debug)]
@@ -27,17 +27,18 @@ impl Gathered {
         Self { stdout: capture("stdout"), stderr: capture("stderr") }
     }
 
-    /// Adds to a stream.
-    pub fn push(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
+    /// Standard output and standard error.
+    pub fn finish(self) -> io::Result<(Captured, Captured)> {
+        Ok((self.stdout.finish()?, self.stderr.finish()?))
+    }
+}
+
+impl Output for Gathered {
+    fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
         match stream {
             OutputStream::Stdout => self.stdout.push(bytes),
             OutputStream::Stderr => self.stderr.push(bytes),
         }
-    }
-
-    /// Standard output and standard error.
-    pub fn finish(self) -> io::Result<(Captured, Captured)> {
-        Ok((self.stdout.finish()?, self.stderr.finish()?))
     }
 }
 

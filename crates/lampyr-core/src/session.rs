@@ -2,6 +2,7 @@
 
 mod client;
 mod clock;
+mod files;
 mod job;
 mod life;
 mod owner;
@@ -17,6 +18,7 @@ use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
 
 pub use client::{ExecRequest, SessionClient, Stopped, Vitals, stop_session};
+pub use files::FilePut;
 pub use owner::own_session;
 pub(crate) use owner::until;
 pub(crate) use record::bury;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use minicbor::{Decode, Encode};
 
-use crate::WireError;
+use crate::{FileJob, WireError};
 
 /// What the host asks for when it opens a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -238,6 +238,9 @@ pub enum Job {
     /// Packs the root file system to standard output, as a layer of an image.
     #[n(5)]
     Export,
+    /// Does something with files.
+    #[n(6)]
+    File(#[n(0)] Box<FileJob>),
 }
 
 /// What the host says to a running process.

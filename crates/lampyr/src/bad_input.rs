@@ -65,6 +65,15 @@ pub(crate) enum BadInput {
     /// Not two ports.
     #[error("invalid --forward '{0}': it is not HOST:GUEST, two ports from 1 to 65535")]
     Forward(String),
+    /// Nothing to listen on.
+    #[error("invalid --listen '{0}': it is not [ADDRESS:]PORT")]
+    Listen(String),
+    /// A path that is none.
+    #[error("invalid --socket '{0}': it is no path")]
+    Socket(String),
+    /// A server for everybody.
+    #[error("{0} can be reached from elsewhere, and --no-auth would let everybody in")]
+    OpenServer(String),
     /// Nothing that a session could be called.
     #[error("'{0}' is not the id or the name of a session")]
     Session(String),
@@ -315,6 +324,8 @@ impl BadInput {
             Self::NotFound { .. } => "it must be a file or directory on this host",
             Self::Unreadable { .. } => "check who owns the file and what its permissions are",
             Self::NoTerminal => "without --pty, input that is piped in reaches the command",
+            Self::Listen(_) | Self::OpenServer(_) => "for example: --listen 127.0.0.1:7700",
+            Self::Socket(_) => "for example: --socket ./lampyr.socket",
             Self::Forward(_) => "for example: --forward 8080:80",
             Self::PoolForward => "use lampyr run --forward, or a session",
             Self::PoolDownload => "for example: --download /out:./out-{run}",

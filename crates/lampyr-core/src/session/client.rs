@@ -54,7 +54,7 @@ pub struct Vitals {
 pub struct SessionClient {
     word: String,
     dir: PathBuf,
-    channel: Channel,
+    pub(super) channel: Channel,
 }
 
 /// How stopping a session went.
@@ -229,8 +229,13 @@ impl SessionClient {
         }
     }
 
+    /// Whether the conversation is over, so that another is needed.
+    pub fn is_over(&self) -> bool {
+        self.channel.is_over()
+    }
+
     /// A conversation that is over is a session that went away.
-    fn story(&self, error: Error) -> Error {
+    pub(super) fn story(&self, error: Error) -> Error {
         let over = self.channel.is_over() && matches!(error, Error::Agent(_));
         if over { Error::Disconnected } else { error }
     }

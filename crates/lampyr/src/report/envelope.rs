@@ -22,7 +22,7 @@ impl Envelope {
 
 impl Output for Envelope {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-        self.gathered.push(stream, bytes)
+        self.gathered.write(stream, bytes)
     }
 }
 

@@ -28,6 +28,6 @@ impl Row {
 
 impl Output for Row {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-        self.0.push(stream, bytes)
+        self.0.write(stream, bytes)
     }
 }

@@ -60,7 +60,7 @@ impl AtEnd {
 
 impl Output for AtEnd {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-        self.gathered.push(stream, bytes)
+        self.gathered.write(stream, bytes)
     }
 }
 
