@@ -3,11 +3,13 @@
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use lampyr_proto::{FileFacts, FileJob, FileKind, FileMkdir, FileStat, FileWrite, encode_message};
+use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
 
 use crate::export::export;
@@ -48,7 +50,7 @@ fn told(path: &str, error: &io::Error) -> (String, i32) {
 
 fn read(path: &Path, mut to: File) -> io::Result<()> {
     // A pipe that nobody writes to is not waited for.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let flags = OFlags::NONBLOCK.bits() as i32;
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if file.metadata()?.is_dir() {
         return Err(Errno::ISDIR.into());
@@ -60,6 +62,7 @@ fn read(path: &Path, mut to: File) -> io::Result<()> {
 fn write(put: &FileWrite, mut from: File) -> io::Result<()> {
     let path = resolve(Path::new(&put.path))?;
     let dir = path.parent().ok_or(Errno::ISDIR)?;
+    path.file_name().ok_or(Errno::ISDIR)?;
     let known = path.metadata().ok();
     if known.as_ref().is_some_and(Metadata::is_dir) {
         return Err(Errno::ISDIR.into());
@@ -72,10 +75,9 @@ fn write(put: &FileWrite, mut from: File) -> io::Result<()> {
         let mut there = OpenOptions::new().write(true).open(&path)?;
         return io::copy(&mut from, &mut there).map(drop);
     }
-    let beside = beside(&path)?;
-    let written = fill(&beside, put.mode, known.as_ref(), &mut from);
-    let written = written.and_then(|()| std::fs::rename(&beside, &path));
-    written.inspect_err(|_| drop(std::fs::remove_file(&beside)))
+    let new = New::beside(&path, dir)?;
+    new.fill(put.mode, known.as_ref(), &mut from)?;
+    new.take_name(&path)
 }
 
 /// Where a link leads; a path that is not there yet leads to itself.
@@ -86,26 +88,58 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// A name in the same directory that nothing has.
-fn beside(path: &Path) -> io::Result<PathBuf> {
-    path.file_name().ok_or(Errno::ISDIR)?;
-    Ok(path.with_file_name(format!(".lampyr-{}", std::process::id())))
+/// A file that has no name of its own yet: where the file system knows such,
+/// none at all, so that nothing is left should we be killed.
+struct New {
+    file: File,
+    beside: PathBuf,
+    named: bool,
 }
 
-fn fill(
-    path: &Path,
-    mode: Option<u32>,
-    known: Option<&Metadata>,
-    from: &mut File,
-) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    io::copy(from, &mut file)?;
-    if let Some(known) = known {
-        // Who may not give a file away keeps it.
-        let _ = std::os::unix::fs::fchown(&file, Some(known.uid()), Some(known.gid()));
+impl New {
+    fn beside(path: &Path, dir: &Path) -> io::Result<Self> {
+        let beside = path.with_file_name(format!(".lampyr-{}", std::process::id()));
+        let flags = OFlags::TMPFILE.bits() as i32;
+        let nameless = OpenOptions::new().write(true).custom_flags(flags).mode(0o600).open(dir);
+        match nameless {
+            Ok(file) => Ok(Self { file, beside, named: false }),
+            Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::OPNOTSUPP | Errno::ISDIR)) => {
+                let mut new = OpenOptions::new();
+                let file = new.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+                Ok(Self { file, beside, named: true })
+            }
+            Err(e) => Err(e),
+        }
     }
-    let kept = known.map_or(FILE_MODE, Metadata::mode);
-    file.set_permissions(Permissions::from_mode(mode.unwrap_or(kept) & 0o7777))
+
+    fn fill(&self, mode: Option<u32>, known: Option<&Metadata>, from: &mut File) -> io::Result<()> {
+        io::copy(from, &mut &self.file)?;
+        if let Some(known) = known {
+            // Who may not give a file away keeps it.
+            let _ = std::os::unix::fs::fchown(&self.file, Some(known.uid()), Some(known.gid()));
+        }
+        let kept = known.map_or(FILE_MODE, Metadata::mode);
+        self.file.set_permissions(Permissions::from_mode(mode.unwrap_or(kept) & 0o7777))
+    }
+
+    fn take_name(mut self, path: &Path) -> io::Result<()> {
+        if !self.named {
+            let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            rustix::fs::linkat(CWD, file, CWD, &self.beside, AtFlags::SYMLINK_FOLLOW)?;
+            self.named = true;
+        }
+        std::fs::rename(&self.beside, path)?;
+        self.named = false;
+        Ok(())
+    }
+}
+
+impl Drop for New {
+    fn drop(&mut self) {
+        if self.named {
+            let _ = std::fs::remove_file(&self.beside);
+        }
+    }
 }
 
 fn stat(asked: &FileStat, mut to: File) -> io::Result<()> {

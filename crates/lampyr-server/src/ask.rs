@@ -1,7 +1,10 @@
 //! What is asked, read with care: a body that is no request is told in the
 //! words of every other failure.
 
-use axum::body::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
@@ -12,6 +15,11 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Answer, ApiError};
 
+/// The longest body that is JSON, in bytes: a standard input may be in it.
+pub(crate) const MAX_BODY: usize = 32 << 20;
+/// How long a client may take to send one.
+const BODY_WAIT: Duration = Duration::from_mins(1);
+
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
 
@@ -19,7 +27,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let body = Bytes::from_request(request, state).await;
+        if request.body().size_hint().lower() > MAX_BODY as u64 {
+            let what = format!("the body is longer than {MAX_BODY} bytes");
+            return Err(ApiError::refused(StatusCode::PAYLOAD_TOO_LARGE, what));
+        }
+        let body = tokio::time::timeout(BODY_WAIT, Bytes::from_request(request, state)).await;
+        let late = |_| ApiError::refused(StatusCode::REQUEST_TIMEOUT, "the body does not come");
+        let body = body.map_err(late)?;
         let body = body.map_err(|e| ApiError::refused(e.status(), e.body_text()))?;
         let empty = body.iter().all(u8::is_ascii_whitespace);
         let read = axum::Json::<T>::from_bytes(if empty { b"{}" } else { &body });
@@ -111,9 +125,7 @@ pub(crate) fn plain(what: &str, text: &str) -> Answer<()> {
 }
 
 /// Environment variables, whose names are neither empty nor have a `=`.
-pub(crate) fn variables(
-    env: std::collections::BTreeMap<String, String>,
-) -> Answer<Vec<(String, String)>> {
+pub(crate) fn variables(env: BTreeMap<String, String>) -> Answer<Vec<(String, String)>> {
     for (key, value) in &env {
         plain("env", key)?;
         plain("env", value)?;

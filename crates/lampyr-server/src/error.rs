@@ -1,5 +1,7 @@
 //! What went wrong, as a status and an object.
 
+use std::fmt::{self, Display};
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -37,17 +39,18 @@ pub(crate) type Answer<T> = Result<T, ApiError>;
 
 impl ApiError {
     /// A request that makes no sense.
-    pub(crate) fn usage(message: impl ToString) -> Self {
+    pub(crate) fn usage(message: impl Display) -> Self {
         Self::refused(StatusCode::BAD_REQUEST, message)
     }
 
     /// A request that is refused with this status.
-    pub(crate) fn refused(status: StatusCode, message: impl ToString) -> Self {
-        Self { status, kind: ErrorKind::Usage, message: message.to_string(), hint: None }
+    pub(crate) fn refused(status: StatusCode, message: impl Display) -> Self {
+        let message = format!("{message}");
+        Self { status, kind: ErrorKind::Usage, message, hint: None }
     }
 
     /// A failure of ours.
-    pub(crate) fn internal(message: impl ToString) -> Self {
+    pub(crate) fn internal(message: impl Display) -> Self {
         let kind = ErrorKind::ConnectionFailed;
         Self { kind, ..Self::refused(StatusCode::INTERNAL_SERVER_ERROR, message) }
     }
@@ -58,8 +61,8 @@ impl ApiError {
     }
 }
 
-impl std::fmt::Display for ApiError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }

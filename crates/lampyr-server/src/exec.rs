@@ -107,7 +107,7 @@ impl Order {
         if ask.tty.is_some() && !env.iter().any(|(key, _)| key == "TERM") {
             env.push(("TERM".into(), TERM.into()));
         }
-        let size = |text: &String| ask::size("max_output", text).map(|size| size.as_bytes());
+        let size = |text: &String| ask::size("max_output", text).map(lampyr_types::Size::as_bytes);
         let request = ExecRequest {
             command,
             env,
@@ -206,8 +206,8 @@ pub(crate) async fn exec(
         return Ok((StatusCode::ACCEPTED, Json(JobView { job, sandbox })).into_response());
     }
     let cap = order.max_output.unwrap_or(app.settings.defaults.max_output);
-    let work = order.work(&client).await?;
-    tell(&app, client, work, cap, &headers).await
+    let heard = order.work(&client).await?;
+    tell(&app, client, heard, cap, &headers).await
 }
 
 /// Hear a job to its end

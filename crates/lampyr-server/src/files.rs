@@ -1,6 +1,7 @@
 //! Files of a sandbox: bytes in and out, and what can be done with names.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body as Stream, Bytes};
@@ -18,6 +19,9 @@ use crate::app::App;
 use crate::ask::{self, Body, Query, Sandbox};
 use crate::error::{Answer, ApiError, ErrorBody};
 use crate::output::Pieces;
+
+/// How long a client may take to send the next piece of a body.
+const PIECE_WAIT: Duration = Duration::from_mins(5);
 
 /// A path in a sandbox
 #[derive(Debug, Deserialize, IntoParams)]
@@ -403,9 +407,10 @@ impl Fetch {
 
     async fn fetch(self, output: &mut dyn Output) -> Result<(), Error> {
         let (path, user) = (self.path.as_str(), self.user.as_deref());
-        match self.archive {
-            true => self.client.pack_dir(path, user, output).await,
-            false => self.client.read_file(path, user, output).await,
+        if self.archive {
+            self.client.pack_dir(path, user, output).await
+        } else {
+            self.client.read_file(path, user, output).await
         }
     }
 }
@@ -452,7 +457,14 @@ async fn feed_to(
 ) -> Answer<StatusCode> {
     let feeding = async move {
         let mut body = body.into_data_stream();
-        while let Some(piece) = body.next().await {
+        loop {
+            let Ok(piece) = tokio::time::timeout(PIECE_WAIT, body.next()).await else {
+                return (
+                    ApiError::refused(StatusCode::REQUEST_TIMEOUT, "the body does not come"),
+                    feed,
+                );
+            };
+            let Some(piece) = piece else { break };
             let piece = piece.map_err(|e| ApiError::usage(format!("the body broke off: {e}")));
             match piece {
                 // Whoever takes no more says why.

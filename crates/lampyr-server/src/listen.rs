@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 const MAX_CONNECTIONS: usize = 512;
 /// How long whoever comes by a port may take to send a request's head, and may
 /// be silent between two.
-const HEAD_WAIT: Duration = Duration::from_secs(60);
+const HEAD_WAIT: Duration = Duration::from_mins(1);
 /// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 

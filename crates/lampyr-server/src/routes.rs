@@ -14,11 +14,9 @@ use utoipa_axum::routes;
 
 use crate::access::{self, Access};
 use crate::app::App;
+use crate::ask::MAX_BODY;
 use crate::error::ApiError;
 use crate::{exec, files, images, metrics, sandboxes, socket, volumes};
-
-/// The longest body that is JSON, in bytes: a standard input may be in it.
-const MAX_BODY: usize = 32 << 20;
 
 /// Sandboxes over HTTP: started, used and stopped.
 ///

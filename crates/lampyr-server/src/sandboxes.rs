@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use lampyr_core::limits::{disk_size, mount_place, mounted_twice, session_name};
+use lampyr_core::limits::{Limits, disk_size, mount_place, mounted_twice, session_name};
 use lampyr_core::{
     Error, Forward, Mount, MountSource, Policy, SessionClient, SessionRecord, SessionRequest,
     SessionState, Stopped, Volume, session_id, sessions, stop_session,
@@ -18,6 +18,7 @@ use lampyr_types::{Name, SandboxId, Span};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::Defaults;
 use crate::app::{App, blocking};
 use crate::ask::{self, Body, Query, Sandbox};
 use crate::error::{Answer, ApiError, ErrorBody};
@@ -188,14 +189,13 @@ impl SandboxView {
 
 impl SandboxAsk {
     /// Checks everything; touches nothing.
-    fn read(self, app: &App) -> Answer<SessionRequest> {
+    fn read(self, defaults: &Defaults, limits: Limits) -> Answer<SessionRequest> {
         if self.snapshot.is_some() {
             return Err(ApiError::refused(
                 StatusCode::NOT_IMPLEMENTED,
                 "snapshot: this server cannot start from snapshots",
             ));
         }
-        let (defaults, limits) = (&app.settings.defaults, &app.settings.limits);
         let named = |what: &'static str| {
             move |e: &dyn std::fmt::Display| ApiError::usage(format!("{what}: {e}"))
         };
@@ -266,10 +266,10 @@ fn directory(path: PathBuf) -> Answer<PathBuf> {
     if !path.is_absolute() {
         return Err(ApiError::usage(format!("mounts: '{shown}' is not absolute")));
     }
-    match path.is_dir() {
-        true => Ok(path),
-        false => Err(ApiError::usage(format!("mounts: {shown} is no directory of this host"))),
+    if !path.is_dir() {
+        return Err(ApiError::usage(format!("mounts: {shown} is no directory of this host")));
     }
+    Ok(path)
 }
 
 fn net(text: Option<&str>, rules: Option<&PolicyAsk>) -> Answer<Option<Policy>> {
@@ -300,7 +300,7 @@ pub(crate) async fn create(
     Body(asked): Body<SandboxAsk>,
 ) -> Answer<Response> {
     let (detached, overwrite) = (asked.detached, asked.overwrite.unwrap_or(true));
-    let request = asked.read(&app)?;
+    let request = asked.read(&app.settings.defaults, app.settings.limits)?;
     if let Some(name) = request.name.as_ref().filter(|_| overwrite) {
         replace(&app, name).await?;
     }
@@ -317,7 +317,7 @@ pub(crate) async fn create(
 async fn replace(app: &App, name: &Name) -> Answer<()> {
     let sid = session_id(app.home(), name.as_str());
     match stop_session(app.home(), name.as_str(), Duration::ZERO).await {
-        Ok(_) => sid.into_iter().for_each(|sid| app.let_go(sid)),
+        Ok(_) => drop(sid.map(|sid| app.let_go(sid))),
         Err(Error::NoSession(_)) => {}
         Err(e) => return Err(e.into()),
     }
@@ -392,7 +392,9 @@ pub(crate) async fn stop(
     // Once it is stopped nobody has its name any more.
     let sid: Option<SandboxId> = session_id(app.home(), &word);
     let stopped = stop_session(app.home(), &word, grace).await?;
-    sid.into_iter().for_each(|sid| app.let_go(sid));
+    if let Some(sid) = sid {
+        app.let_go(sid);
+    }
     let note = (stopped == Stopped::Before).then_some("already stopped");
     let stopped = sid.map_or(word, |sid| sid.to_string());
     Ok(Json(StoppedView { stopped, confirmed: true, note }))
@@ -435,4 +437,71 @@ pub(crate) async fn restrict(
     let policy = net(None, Some(&asked))?.unwrap_or_default();
     app.client(&word).await?.restrict(&policy).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lampyr_types::Size;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn read(asked: &Value) -> Result<SessionRequest, String> {
+        let asked = SandboxAsk::deserialize(asked).map_err(|e| e.to_string())?;
+        let defaults = Defaults {
+            image: "default".parse().unwrap(),
+            cpus: 2,
+            memory: Size::mib(1024),
+            disk_size: Size::mib(8192),
+            max_output: 1 << 20,
+        };
+        let limits = Limits { cpus: 4, memory: Size::mib(8192) };
+        asked.read(&defaults, limits).map_err(|e| e.to_string())
+    }
+
+    /// Keys as they are, and values of every kind.
+    fn asked() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[0-9]{1,3}[MGk]?B?|.{0,8}|/[a-z./]{0,8}".prop_map(Value::from),
+        ];
+        let value = leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::hash_map(
+                    "volume|directory|rules|[0-9]{1,5}|/.{0,4}",
+                    inner,
+                    0..3
+                )
+                .prop_map(|map| map.into_iter().collect()),
+            ]
+        });
+        let key =
+            "name|image|snapshot|cpus|memory|disk_size|env|workdir|ports|mounts|net|policy|ttl";
+        proptest::collection::hash_map(key, value, 0..4).prop_map(|map| map.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_is_good_or_refused(asked in asked()) {
+            if let Ok(request) = read(&asked) {
+                prop_assert!((1..=4).contains(&request.cpus));
+                prop_assert!((128 << 20..=8 << 30).contains(&request.memory));
+                prop_assert!(request.forwards.iter().all(|port| port.host > 0 && port.guest > 0));
+                prop_assert!(request.mounts.iter().all(|mount| mount.guest.starts_with('/')));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_as_the_settings_have_it() {
+        let request = read(&json!({})).unwrap();
+        assert_eq!((request.cpus, request.memory, request.disk_size), (2, 1 << 30, 8 << 30));
+        assert_eq!((request.image.to_string().as_str(), request.attached), ("default", false));
+        let request = read(&json!({"ports": {"8080": 80}, "ttl": "1s", "net": "none"})).unwrap();
+        assert_eq!(request.forwards, [Forward { host: 8080, guest: 80 }]);
+        assert_eq!((request.ttl_ms, request.net), (Some(1000), None));
+    }
 }

@@ -217,6 +217,22 @@ mod tests {
     }
 
     #[test]
+    fn an_orphan_ends_unless_it_was_detached() {
+        let now = Instant::now();
+        for (attached, detached, ends) in
+            [(true, false, true), (true, true, false), (false, false, false)]
+        {
+            let mut life = Life::new(now, None, attached);
+            if detached {
+                life.live(Happening::Detached, now);
+            }
+            life.live(Happening::Began, now);
+            life.live(Happening::Orphaned, now);
+            assert_eq!(life.phase() == Phase::Over(Why::Orphaned), ends);
+        }
+    }
+
+    #[test]
     fn a_ttl_counts_from_the_last_answer() {
         let born = Instant::now();
         let second = |s| born + Duration::from_secs(s);

@@ -14,7 +14,7 @@ use crate::world::{Heard, Ran, World, in_time, text, until};
 
 const GRACE: Duration = Duration::from_millis(300);
 
-fn plain() -> SessionRequest {
+pub(crate) fn plain() -> SessionRequest {
     SessionRequest {
         name: None,
         image: "tiny".parse().unwrap(),
@@ -47,13 +47,13 @@ fn sh(command: &str) -> ExecRequest {
     }
 }
 
-struct Owned {
-    sid: String,
+pub(crate) struct Owned {
+    pub(crate) sid: String,
     owner: JoinHandle<()>,
 }
 
 /// Starts a session whose owner is a task.
-async fn start(world: &World, request: SessionRequest) -> Result<Owned, Error> {
+pub(crate) async fn start(world: &World, request: SessionRequest) -> Result<Owned, Error> {
     let (tell, told) = oneshot::channel();
     let host = world.host.clone();
     let owner = tokio::spawn(async move {
@@ -64,7 +64,7 @@ async fn start(world: &World, request: SessionRequest) -> Result<Owned, Error> {
     Ok(Owned { sid: sid.to_string(), owner })
 }
 
-async fn client(world: &World, sid: &str) -> SessionClient {
+pub(crate) async fn client(world: &World, sid: &str) -> SessionClient {
     SessionClient::connect(&world.home(), sid).await.unwrap()
 }
 
@@ -82,7 +82,7 @@ async fn attach(client: &SessionClient, job: &str) -> Ran {
     Ran { result, out: text(heard.out), err: text(heard.err) }
 }
 
-async fn end(world: &World, owned: Owned) {
+pub(crate) async fn end(world: &World, owned: Owned) {
     assert_eq!(stop_session(&world.home(), &owned.sid, GRACE).await.unwrap(), Stopped::Now);
     in_time(owned.owner).await.unwrap();
     assert_eq!(world.sandboxes(), 0);
