@@ -222,6 +222,8 @@ fn trees(c: &mut Caller<'_>) {
     head.set_size(5);
     head.set_mode(0o750);
     head.set_mtime(1_000_000_000);
+    head.set_uid(0);
+    head.set_gid(0);
     archive.append_data(&mut head, "sub/run", &b"bytes"[..]).unwrap();
     let archive = archive.into_inner().unwrap();
     let put = c.ask("PUT", at, "?path=/t/new", &archive);
