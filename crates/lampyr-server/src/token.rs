@@ -47,8 +47,8 @@ mod tests {
         let made = token(home.path()).unwrap();
         assert_eq!(made.len(), 64);
         assert_eq!(token(home.path()).unwrap(), made);
-        let mode = home.path().join(FILE).metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let bits = home.path().join(FILE).metadata().unwrap().permissions().mode();
+        assert_eq!(bits & 0o777, 0o600);
         assert_ne!(token(tempfile::tempdir().unwrap().path()).unwrap(), made);
     }
 
