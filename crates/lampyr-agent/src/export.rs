@@ -1,10 +1,11 @@
-//! The root file system as an archive: with owners, devices, hard links and
+//! A file system as an archive: with owners, devices, hard links and
 //! extended attributes, and with what lies beneath mounts instead of them.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,12 +23,16 @@ const LONG: u64 = 0o777_7777_7777;
 /// The place of what a check of the file system finds.
 const LOST: &str = "lost+found";
 
-/// Packs the root file system. Files that change meanwhile are cut off or
-/// filled up to the length that they had.
-pub(crate) fn export(sink: impl Write) -> io::Result<()> {
-    // The same file system once more, on which nothing is mounted.
+/// A directory of a file system once more, on which nothing is mounted.
+pub(crate) fn bare(path: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    fchdir(open_tree(CWD, "/", flags)?)?;
+    Ok(open_tree(CWD, path, flags)?)
+}
+
+/// Packs all that is in a directory. Files that change meanwhile are cut off or
+/// filled up to the length that they had.
+pub(crate) fn export(root: &OwnedFd, sink: impl Write) -> io::Result<()> {
+    fchdir(root)?;
     let sink = BufWriter::with_capacity(1 << 16, sink);
     let mut export = Export { root: Path::new("."), sink, seen: HashMap::new() };
     let mut ahead = vec![PathBuf::new()];

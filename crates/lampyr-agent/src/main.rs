@@ -19,6 +19,7 @@ mod conversation;
 #[cfg(target_os = "linux")]
 mod dial;
 mod export;
+mod file;
 #[cfg(target_os = "linux")]
 mod identity;
 mod mount;

@@ -215,7 +215,8 @@ impl Server {
             | Request::Copy(_)
             | Request::Log
             | Request::Undo(_)
-            | Request::Suggest => {
+            | Request::Suggest
+            | Request::Detach => {
                 self.say(stream, &Event::Failed("only who owns a session does that".into()));
             }
         }

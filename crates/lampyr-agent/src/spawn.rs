@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use lampyr_proto::{Exec, Job, Request, WINDOW, decode_message};
+use lampyr_proto::{Exec, FileJob, Job, Request, WINDOW, decode_message};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cgroup::Cgroup;
 use crate::dial::dial;
-use crate::export::export;
+use crate::export::{bare, export};
+use crate::file;
 use crate::place;
 use crate::terminal::{self, Terminal};
 use crate::user::User;
@@ -176,6 +177,7 @@ enum Work {
     Get(String),
     Dial(u16),
     Export,
+    File(Box<FileJob>),
 }
 
 impl Body {
@@ -189,6 +191,7 @@ impl Body {
             Job::Get(path) => Work::Get(path.clone()),
             Job::Dial(port) => Work::Dial(*port),
             Job::Export => Work::Export,
+            Job::File(job) => Work::File(job.clone()),
         };
         let workdir = exec.workdir.as_deref().map(CString::new).transpose()?;
         Ok(Self { user, workdir, work })
@@ -231,7 +234,13 @@ impl Work {
             Self::Put(path) => report(put(&path)),
             Self::Get(path) => report(get(&path)),
             Self::Dial(port) => report(dial(port, stdio(0).into(), stdio(1).into())),
-            Self::Export => report(export(File::from(stdio(1)))),
+            Self::Export => {
+                report(bare(Path::new("/")).and_then(|root| export(&root, File::from(stdio(1)))))
+            }
+            Self::File(job) => match file::work(*job, stdio(0).into(), stdio(1).into()) {
+                Ok(()) => 0,
+                Err((said, code)) => complain(&said, code),
+            },
         }
     }
 }

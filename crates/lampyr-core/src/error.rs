@@ -53,6 +53,14 @@ pub enum Error {
         /// What stood in the way.
         why: String,
     },
+    /// Something could not be done with a file of a guest's.
+    #[error("{why}")]
+    File {
+        /// What stood in the way.
+        fault: FileFault,
+        /// What the guest said.
+        why: String,
+    },
     /// Our own standard input, which a command was to have.
     #[error("cannot read standard input: {0}")]
     Input(std::io::Error),
@@ -176,6 +184,37 @@ pub enum Error {
     },
 }
 
+/// What stood in the way of what was to be done with a guest's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFault {
+    /// There is no such file.
+    Missing,
+    /// There is something by that name, or in the directory, already.
+    InTheWay,
+    /// It is a directory where it must be none, or the other way round.
+    WrongKind,
+    /// The user may not.
+    Denied,
+    /// There is no room.
+    Full,
+    /// Something else.
+    Other,
+}
+
+impl FileFault {
+    /// What an error's number means in a guest, which is a Linux.
+    pub(crate) fn of(number: i32) -> Self {
+        match number {
+            2 => Self::Missing,
+            17 | 39 => Self::InTheWay,
+            20 | 21 => Self::WrongKind,
+            1 | 13 | 30 => Self::Denied,
+            28 | 122 => Self::Full,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl From<ChannelError> for Error {
     fn from(e: ChannelError) -> Self {
         Self::Agent(e.to_string())
@@ -208,6 +247,7 @@ impl Error {
             | Self::NoPoint(_)
             | Self::SnapshotTaken(_)
             | Self::SnapshotNeeded { .. }
+            | Self::File { .. }
             | Self::NoCommand(_) => ErrorKind::Usage,
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,

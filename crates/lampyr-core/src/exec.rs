@@ -25,12 +25,13 @@ const SIGNAL_GRACE: Duration = Duration::from_secs(5);
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// Where a process's standard input comes from.
-#[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
     /// Nowhere: it is at its end at once.
     Empty,
     /// Our own standard input.
     Ours,
+    /// Whoever holds the other end.
+    Fed(mpsc::Receiver<Vec<u8>>),
     /// A file or a tree of this host, packed, and who hears how far it is.
     Tree(&'a Path, &'a dyn Task),
 }
@@ -217,6 +218,13 @@ async fn feed(input: Input, source: Source<'_>) -> Result<(), Error> {
     match source {
         Source::Empty => {}
         Source::Ours => pour(tokio::io::stdin(), &input, |_| {}).await.map_err(Error::Input)?,
+        Source::Fed(mut pieces) => {
+            while let Some(piece) = pieces.recv().await {
+                if input.send(&piece).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
         Source::Tree(path, task) => feed_tree(path, task, &input).await?,
     }
     let _ = input.end().await;

@@ -86,13 +86,13 @@ impl Sink<'_> {
     }
 }
 
-fn plain(job: Job) -> Exec {
+pub(crate) fn plain(job: Job) -> Exec {
     Exec { workdir: Some("/".into()), ..Exec::new(job) }
 }
 
 /// What a copying process in the guest complains of.
 #[derive(Default)]
-struct Complaint(Vec<u8>);
+pub(crate) struct Complaint(Vec<u8>);
 
 impl Output for Complaint {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
@@ -109,9 +109,13 @@ impl Complaint {
         if exited.code == Some(0) {
             return Ok(());
         }
+        Err(Error::Copy { what: what(), why: self.words() })
+    }
+
+    /// What was said, as one line.
+    pub(crate) fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.0);
         let plain: String = text.trim().chars().filter(|c| !c.is_control()).collect();
-        let why = if plain.is_empty() { "the VM gave no reason".into() } else { plain };
-        Err(Error::Copy { what: what(), why })
+        if plain.is_empty() { "the VM gave no reason".into() } else { plain }
     }
 }

@@ -15,7 +15,7 @@ use lampyr_types::SandboxId;
 use crate::copy::Copy;
 use crate::session::start::hand_over;
 use crate::template::{Purpose, assemble};
-use crate::{Error, Host, Origin, SessionClient, SessionRequest, stop_session};
+use crate::{Error, Host, Leash, Origin, SessionClient, SessionRequest, stop_session};
 
 /// Forks that are started at once; more would only wait for one another.
 const AT_ONCE: usize = 4;
@@ -24,11 +24,20 @@ pub(crate) const PREFIX: &str = "fork-";
 /// The lock in a fork's template that all of its forks share.
 const HELD: &str = "held";
 
+/// Forks to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForkRequest {
+    /// How many.
+    pub count: u32,
+    /// Whether each ends with its leash.
+    pub attached: bool,
+}
+
 /// What came of forking a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Forked {
-    /// The new sessions.
-    pub sessions: Vec<SandboxId>,
+    /// The new sessions, each with its leash.
+    pub sessions: Vec<(SandboxId, Leash)>,
     /// How long the one that was forked stood still.
     pub pause: Duration,
 }
@@ -68,7 +77,7 @@ pub(crate) fn is_abandoned(template: &Path) -> bool {
     named && matches!(Lock::try_take(&template.join(HELD)), Ok(Some(_)))
 }
 
-/// Starts `count` sessions that are what the session called `word` is now. It
+/// Starts sessions that are what the session called `word` is now. It
 /// goes on at once. `owner` makes the program that owns a session, as for
 /// [`crate::start_session`].
 ///
@@ -78,7 +87,7 @@ pub(crate) fn is_abandoned(template: &Path) -> bool {
 pub async fn fork(
     host: &Host,
     word: &str,
-    count: u32,
+    wanted: ForkRequest,
     owner: impl Fn() -> Command,
 ) -> Result<Forked, Error> {
     let staging = host.store.stage()?;
@@ -90,9 +99,10 @@ pub async fn fork(
         name: None,
         origin: Origin::Fork(id),
         forwards: Vec::new(),
+        attached: wanted.attached,
         ..copy.request
     };
-    let starting = (0..count).map(|_| hand_over(&request, owner()));
+    let starting = (0..wanted.count).map(|_| hand_over(&request, owner()));
     let started: Vec<_> = stream::iter(starting).buffered(AT_ONCE).collect().await;
     let sessions = all_or_none(host, started).await?;
     Ok(Forked { sessions, pause: copy.pause })
@@ -101,12 +111,12 @@ pub async fn fork(
 /// All that were started, or none of them where one could not be.
 async fn all_or_none(
     host: &Host,
-    started: Vec<Result<SandboxId, Error>>,
-) -> Result<Vec<SandboxId>, Error> {
+    started: Vec<Result<(SandboxId, Leash), Error>>,
+) -> Result<Vec<(SandboxId, Leash)>, Error> {
     let (there, failed): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
     let there: Vec<_> = there.into_iter().flatten().collect();
     let Some(failure) = failed.into_iter().find_map(Result::err) else { return Ok(there) };
-    for sid in there {
+    for (sid, _) in there {
         // Why they are stopped is what is told.
         let _ = stop_session(host.store.root(), &sid.to_string(), Duration::ZERO).await;
     }

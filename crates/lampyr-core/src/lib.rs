@@ -10,6 +10,7 @@ mod clean;
 mod copy;
 mod create;
 mod doctor;
+pub mod envelope;
 mod error;
 mod exec;
 mod files;
@@ -18,6 +19,7 @@ mod fork;
 mod forward;
 mod host;
 mod images;
+pub mod limits;
 mod measure;
 mod memory;
 mod mount;
@@ -38,6 +40,8 @@ mod wish;
 pub use lampyr_net::{BadFile, BadPolicy, MAX_FILE as MAX_POLICY_FILE, Policy, Rule, read_policy};
 /// Signals and window sizes for a command, and what it did on the network.
 pub use lampyr_proto::{Control, Denied, NetUse, Point, Window};
+/// What is known of a guest's file.
+pub use lampyr_proto::{FileFacts, FileKind};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -50,8 +54,8 @@ use template::Shape;
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use create::{CreateRequest, create_image};
 pub use doctor::{Check, Report, Severity, doctor};
-pub use error::{Error, RunError};
-pub use fork::{Forked, fork};
+pub use error::{Error, FileFault, RunError};
+pub use fork::{ForkRequest, Forked, fork};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};
 pub use images::{
@@ -67,8 +71,9 @@ pub use pool::{
 };
 pub use run::run;
 pub use session::{
-    ExecRequest, OwnerReply, SessionClient, SessionRecord, SessionRequest, SessionState, Stopped,
-    Vitals, own_session, session_id, sessions, start_session, stop_session,
+    ExecRequest, FilePut, Leash, OwnerReply, SessionClient, SessionRecord, SessionRequest,
+    SessionState, Stopped, Vitals, own_session, session_id, sessions, start_attached,
+    start_session, stop_session,
 };
 pub use snapshot::{
     Snapshot, SnapshotRequest, Taken, create_snapshot, remove_snapshot, snapshot, snapshots,
@@ -83,6 +88,34 @@ pub enum Command {
     Shell(String),
     /// A program and its arguments.
     Argv(Vec<String>),
+}
+
+/// Why nothing can be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadCommand {
+    /// No command at all.
+    #[error("there is no command to run")]
+    None,
+    /// A command of nothing but spaces.
+    #[error("the command is empty")]
+    Empty,
+    /// A command for the shell and a program as well.
+    #[error("there is both a command and a program")]
+    Two,
+}
+
+impl Command {
+    /// The command, of which there must be exactly one.
+    pub fn of(text: Option<&str>, argv: &[String]) -> Result<Self, BadCommand> {
+        match (text, argv) {
+            (None, []) => Err(BadCommand::None),
+            (Some(_), [_, ..]) => Err(BadCommand::Two),
+            (Some(text), []) if text.trim().is_empty() => Err(BadCommand::Empty),
+            (None, [program, ..]) if program.trim().is_empty() => Err(BadCommand::Empty),
+            (Some(text), []) => Ok(Self::Shell(text.to_owned())),
+            (None, words) => Ok(Self::Argv(words.to_vec())),
+        }
+    }
 }
 
 /// A file or directory that goes into the VM before the command runs.
@@ -153,6 +186,16 @@ pub enum OutputStream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+impl OutputStream {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
 }
 
 /// Somebody who takes a command's output as it comes.

@@ -2,6 +2,7 @@
 
 mod client;
 mod clock;
+mod files;
 mod job;
 mod keep;
 mod life;
@@ -17,11 +18,12 @@ use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
 
 pub use client::{ExecRequest, SessionClient, Stopped, Vitals, stop_session};
+pub use files::FilePut;
 pub use owner::own_session;
 pub(crate) use owner::until;
 pub(crate) use record::bury;
 pub use record::{SessionRecord, SessionState, session_id, sessions};
-pub use start::{OwnerReply, start_session};
+pub use start::{Leash, OwnerReply, start_attached, start_session};
 
 /// A session to start, as its owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,13 @@ pub struct SessionRequest {
     pub disk_size: u64,
     /// Environment variables of everything that runs in it.
     pub env: Vec<(String, String)>,
+    /// The working directory of what runs in it and has none of its own; the
+    /// image's if there is none.
+    #[serde(default)]
+    pub workdir: Option<String>,
+    /// It ends with the process that started it, unless it is detached before.
+    #[serde(default)]
+    pub attached: bool,
     /// After so many milliseconds in which nobody wants anything it ends.
     pub ttl_ms: Option<u64>,
     /// Ports that lead into it.

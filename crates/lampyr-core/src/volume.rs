@@ -77,6 +77,20 @@ impl Volume {
         Self::inspect(store, name)
     }
 
+    /// Makes an empty volume, unless there is one by that name; says whether it
+    /// was made.
+    pub fn ensure(
+        store: &Store,
+        name: &Name,
+        quota: Option<Size>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<(Self, bool), Error> {
+        match Self::create(store, name, quota, labels) {
+            Err(Error::VolumeTaken(_)) => Self::inspect(store, name).map(|volume| (volume, false)),
+            made => made.map(|volume| (volume, true)),
+        }
+    }
+
     /// What a volume is and holds. Counts everything in it.
     pub fn inspect(store: &Store, name: &Name) -> Result<Self, Error> {
         let dir = dir(store, name)?;

@@ -6,6 +6,8 @@
 
 #[path = "fake/doctor.rs"]
 mod doctor;
+#[path = "fake/files.rs"]
+mod files;
 #[path = "fake/guest.rs"]
 mod guest;
 #[path = "fake/hostile.rs"]

@@ -18,11 +18,13 @@
 //! Everything that comes from the guest is hostile. A frame that breaks a rule
 //! is a [`WireError`], and the conversation ends there.
 
+mod file;
 mod frame;
 mod greeting;
 mod message;
 mod window;
 
+pub use file::{FileFacts, FileJob, FileKind, FileMkdir, FileStat, FileWrite, decode_facts};
 pub use frame::{
     Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, MAX_REQUEST, WireError, encode, split_frame,
 };

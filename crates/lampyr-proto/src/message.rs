@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use minicbor::{Decode, Encode};
 
-use crate::WireError;
+use crate::{FileJob, WireError};
 
 /// What the host asks for when it opens a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -78,6 +78,9 @@ pub enum Request {
     /// [`Event::Points`] with that one.
     #[n(16)]
     Undo(#[n(0)] Option<u64>),
+    /// Do not end when who started you does. Answered by [`Event::Done`].
+    #[n(17)]
+    Detach,
 }
 
 /// The host introduces itself.
@@ -257,6 +260,9 @@ pub enum Job {
     /// on it.
     #[n(5)]
     Export,
+    /// Does something with files.
+    #[n(6)]
+    File(#[n(0)] Box<FileJob>),
 }
 
 /// What the host says to a running process.

@@ -3,6 +3,7 @@
 mod images;
 mod policy;
 mod pool;
+mod serve;
 mod session;
 mod snapshot;
 mod volume;
@@ -17,6 +18,7 @@ pub(crate) use images::{
 };
 pub(crate) use policy::{PolicyCommand, PolicySetArgs};
 pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
+pub(crate) use serve::ServeArgs;
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use snapshot::{
     ForkArgs, LogArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs, UndoArgs,
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     /// Explain a network policy, change a session's, or ask what it would need
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Serve the HTTP API
+    Serve(ServeArgs),
     /// Check what this host can do and what is in the way
     Doctor(DoctorArgs),
     /// Remove what processes that died have left

@@ -5,8 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use lampyr_image::BadImageRef;
-use lampyr_types::{BadName, BadQuantity, Size, Span};
+use lampyr_types::{BadName, BadQuantity, Span};
 
+use crate::core_api::limits::{BadSessionName, BadShape};
 use crate::core_api::{BadFile, BadPolicy};
 use crate::env_vars::Variable;
 
@@ -64,12 +65,21 @@ pub(crate) enum BadInput {
     /// Not two ports.
     #[error("invalid --forward '{0}': it is not HOST:GUEST, two ports from 1 to 65535")]
     Forward(String),
+    /// Nothing to listen on.
+    #[error("invalid --listen '{0}': it is not [ADDRESS:]PORT")]
+    Listen(String),
+    /// A path that is none.
+    #[error("invalid --socket '{0}': it is no path")]
+    Socket(String),
+    /// A server for everybody.
+    #[error("{0} can be reached from elsewhere, and --no-auth would let everybody in")]
+    OpenServer(String),
     /// Nothing that a session could be called.
     #[error("'{0}' is not the id or the name of a session")]
     Session(String),
     /// A name that could be taken for an id.
-    #[error("invalid name '{0}': it looks like the id of a session")]
-    NameIsId(String),
+    #[error(transparent)]
+    NameIsId(BadSessionName),
     /// A flag that has no variable has a value that it cannot have.
     #[error("{flag}: {reason}")]
     Flag {
@@ -240,37 +250,16 @@ pub(crate) enum BadValue {
     /// A table, a list or a date where a plain value belongs.
     #[error("invalid value: it must be a string or a number")]
     NotPlain,
-    /// More memory than the host has.
-    #[error("{asked} of memory is more than this host has ({host})")]
-    TooMuchMemory {
-        /// What was asked for.
-        asked: Size,
-        /// What there is.
-        host: Size,
-    },
-    /// More processors than the host has.
-    #[error("{asked} CPUs are more than this host has ({host})")]
-    TooManyCpus {
-        /// What was asked for.
-        asked: u32,
-        /// What there is.
-        host: u32,
-    },
-    /// More than a disk can have.
-    #[error("{asked} is too large: the most is {most}")]
-    TooLarge {
-        /// What was asked for.
-        asked: Size,
-        /// What would do.
-        most: Size,
-    },
-    /// Less than a VM can live with.
+    /// Not what a VM or a volume can have.
+    #[error(transparent)]
+    Shape(#[from] BadShape),
+    /// Less than a command can live with.
     #[error("{asked} is too small: the least is {least}")]
     TooSmall {
         /// What was asked for.
-        asked: String,
+        asked: Span,
         /// What would do.
-        least: String,
+        least: Span,
     },
 }
 
@@ -280,18 +269,6 @@ impl From<BadImageRef> for BadValue {
             BadImageRef::Name(e) => Self::Name(e),
             BadImageRef::Reference(e) => Self::Image(e.to_string()),
         }
-    }
-}
-
-impl BadValue {
-    /// [`BadValue::TooSmall`] of two sizes.
-    pub(crate) fn small_size(asked: Size, least: Size) -> Self {
-        Self::TooSmall { asked: asked.to_string(), least: least.to_string() }
-    }
-
-    /// [`BadValue::TooSmall`] of two spans.
-    pub(crate) fn small_span(asked: Span, least: Span) -> Self {
-        Self::TooSmall { asked: asked.to_string(), least: least.to_string() }
     }
 }
 
@@ -358,6 +335,8 @@ impl BadInput {
             Self::NotFound { .. } => "it must be a file or directory on this host",
             Self::Unreadable { .. } => "check who owns the file and what its permissions are",
             Self::NoTerminal => "without --pty, input that is piped in reaches the command",
+            Self::Listen(_) | Self::OpenServer(_) => "for example: --listen 127.0.0.1:7700",
+            Self::Socket(_) => "for example: --socket ./lampyr.socket",
             Self::Forward(_) => "for example: --forward 8080:80",
             Self::PoolForward => "use lampyr run --forward, or a session",
             Self::PoolDownload => "for example: --download /out:./out-{run}",

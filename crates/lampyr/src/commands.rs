@@ -11,6 +11,7 @@ mod policy;
 mod pool;
 mod ps;
 mod run;
+mod serve;
 mod session;
 mod snapshot;
 mod undo;
@@ -61,6 +62,7 @@ pub(crate) fn dispatch(
         Command::PoolKeeper => pool::keep(&layers()?),
         Command::PoolMember => pool::own(&layers()?),
         Command::Policy(command) => policy::policy(&command, &layers()?, printer),
+        Command::Serve(args) => serve::serve(&args, &layers()?, printer),
         Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),
         Command::Clean(args) => clean::clean(&args, &layers()?, printer),
         Command::Bench(args) => bench::bench(&args, &layers()?, printer),

@@ -1,13 +1,13 @@
 //! How a run is told: as an envelope, as plain bytes or as lines of JSON.
 
 mod envelope;
-mod gathered;
 mod ndjson;
 mod row;
 mod text;
 
 use std::io;
 
+use crate::core_api::envelope::Gathered;
 use crate::core_api::{Outcome, Output, RunError};
 use crate::printer::Printer;
 use crate::settings::{ReportSettings, RunFormat};
@@ -23,7 +23,7 @@ pub(crate) trait Report: Output {
 /// The report that the settings ask for.
 pub(crate) fn new(settings: &ReportSettings, printer: &Printer) -> Box<dyn Report> {
     let printer = printer.clone();
-    let gathered = || gathered::Gathered::new(settings.max_output, &settings.outputs);
+    let gathered = || Gathered::new(settings.max_output, &settings.outputs);
     match settings.format {
         RunFormat::Envelope => Box::new(envelope::Envelope::new(gathered(), printer)),
         RunFormat::AtEnd => Box::new(text::AtEnd::new(gathered(), printer)),

@@ -9,6 +9,7 @@ mod net;
 mod pool;
 mod registry;
 mod run;
+mod serve;
 mod session;
 mod snapshot;
 mod transfer;
@@ -33,6 +34,7 @@ use machine::Machine;
 pub(crate) use net::{NewPolicy, policy_file};
 pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
+pub(crate) use serve::{Place, ServeSettings};
 pub(crate) use session::{
     Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings, sid,
 };

@@ -3,6 +3,9 @@
 
 use std::io::IsTerminal;
 
+use lampyr_types::Size;
+
+use crate::core_api::limits::Limits;
 use crate::env_vars::{self, Env};
 
 /// The environment, the host and the terminal.
@@ -34,6 +37,11 @@ impl World {
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
         }
+    }
+
+    /// What a VM can have of this host.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { cpus: self.cpus, memory: Size::bytes(self.memory) }
     }
 
     /// Whether help may be coloured.

@@ -11,6 +11,7 @@ mod call;
 mod envelope;
 pub mod lab;
 mod processes;
+mod server;
 mod session;
 pub mod tree;
 
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 pub use call::{Call, Finished, Live};
 pub use envelope::Envelope;
 pub use processes::Process;
+pub use server::{Connection, Reply, Served, send};
 pub use session::{Session, rows};
 
 /// The parts of a home that tests only read.

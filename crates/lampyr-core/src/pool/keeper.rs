@@ -32,7 +32,7 @@ pub async fn start_pool(
 ) -> Result<SandboxId, Error> {
     // What takes long the first time is done where there is somebody to see it.
     Template::get(host, &request.machine.origin, request.machine.shape()).await?;
-    start::hand_over(request, keeper).await
+    start::hand_over(request, keeper).await.map(|(id, _)| id)
 }
 
 /// Ends a pool and all its members that nobody has claimed, and waits until

@@ -58,7 +58,7 @@ pub struct SessionClient {
     word: String,
     store: Store,
     dir: PathBuf,
-    channel: Channel,
+    pub(super) channel: Channel,
 }
 
 /// How stopping a session went.
@@ -106,10 +106,32 @@ impl SessionClient {
         output: &mut dyn Output,
         controls: mpsc::Receiver<Control>,
     ) -> Result<Outcome, RunError> {
+        let source = if request.stdin { Source::Ours } else { Source::Empty };
+        self.run(request, source, output, controls).await
+    }
+
+    /// As [`Self::exec`] does, but standard input is what comes through `input`;
+    /// it ends with the last sender.
+    pub async fn exec_fed(
+        &self,
+        request: &ExecRequest,
+        input: mpsc::Receiver<Vec<u8>>,
+        output: &mut dyn Output,
+        controls: mpsc::Receiver<Control>,
+    ) -> Result<Outcome, RunError> {
+        self.run(request, Source::Fed(input), output, controls).await
+    }
+
+    async fn run(
+        &self,
+        request: &ExecRequest,
+        source: Source<'_>,
+        output: &mut dyn Output,
+        controls: mpsc::Receiver<Control>,
+    ) -> Result<Outcome, RunError> {
         let begun = Instant::now();
         let asked = Asked::ask(&self.channel, process(request)).await;
         let asked = asked.map_err(|e| self.failed(e, begun))?;
-        let source = if request.stdin { Source::Ours } else { Source::Empty };
         let terms =
             Terms { timeout: request.timeout, controls: Some(controls), ..Terms::default() };
         let exited = asked.finish(source, output, terms).await;
@@ -150,6 +172,15 @@ impl SessionClient {
                 let uptime = Duration::from_millis(uptime_ms);
                 Ok(Vitals { uptime, active_execs, memory_bytes })
             }
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Lets it outlive the process that started it. Its leash may be dropped
+    /// from now on.
+    pub async fn detach(&self) -> Result<(), Error> {
+        match self.ask(&Request::Detach, PATIENCE).await? {
+            Event::Done => Ok(()),
             other => Err(strange(&other)),
         }
     }
@@ -231,9 +262,14 @@ impl SessionClient {
         }
     }
 
+    /// Whether the conversation is over, so that another is needed.
+    pub fn is_over(&self) -> bool {
+        self.channel.is_over()
+    }
+
     /// A conversation that is over is a session that went away, and where its
     /// machine ended by itself, the owner has left word of it.
-    fn story(&self, error: Error) -> Error {
+    pub(super) fn story(&self, error: Error) -> Error {
         if !(self.channel.is_over() && matches!(error, Error::Agent(_))) {
             return error;
         }

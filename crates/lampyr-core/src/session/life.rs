@@ -1,7 +1,7 @@
 //! The life of a session as a pure function.
 //!
 //! ```text
-//!            Stop, or quiet for the TTL
+//!      Stop, quiet for the TTL, or orphaned
 //!  Serving ------------------------------> Ending --+-- nothing runs any more, or
 //!     |                                      |      |   the grace is over
 //!     |          the machine ended           |      v
@@ -30,6 +30,8 @@ pub(crate) enum Why {
     Stopped,
     /// Nobody wanted anything for its TTL.
     Quiet,
+    /// Who it was attached to is gone.
+    Orphaned,
     /// Its machine ended by itself.
     Crashed,
 }
@@ -43,6 +45,10 @@ pub(crate) enum Happening {
     Answered,
     /// Somebody wants it to end, and gives what runs this long.
     Stop(Duration),
+    /// Who started it is gone.
+    Orphaned,
+    /// Whether who started it is there matters no more.
+    Detached,
     /// The machine ended by itself.
     MachineEnded,
     /// Time went by.
@@ -57,12 +63,15 @@ pub(crate) struct Life {
     requests: u64,
     quiet_since: Instant,
     ttl: Option<Duration>,
+    attached: bool,
 }
 
 impl Life {
-    /// A session that is born now; with a `ttl` it ends after so much quiet.
-    pub(crate) fn new(now: Instant, ttl: Option<Duration>) -> Self {
-        Self { phase: Phase::Serving, why: Why::Stopped, requests: 0, quiet_since: now, ttl }
+    /// A session that is born now; with a `ttl` it ends after so much quiet,
+    /// and where it is `attached`, with who started it.
+    pub(crate) fn new(now: Instant, ttl: Option<Duration>, attached: bool) -> Self {
+        let (phase, why) = (Phase::Serving, Why::Stopped);
+        Self { phase, why, requests: 0, quiet_since: now, ttl, attached }
     }
 
     /// What it is doing.
@@ -92,10 +101,17 @@ impl Life {
             Happening::Stop(grace) if self.phase == Phase::Serving => {
                 self.end(Why::Stopped, now.checked_add(grace).unwrap_or(now));
             }
+            Happening::Orphaned if self.attached && self.phase == Phase::Serving => {
+                self.end(Why::Orphaned, now);
+            }
+            Happening::Detached => self.attached = false,
             Happening::MachineEnded if !matches!(self.phase, Phase::Over(_)) => {
                 self.phase = Phase::Over(Why::Crashed);
             }
-            Happening::Stop(_) | Happening::MachineEnded | Happening::Tick => {}
+            Happening::Stop(_)
+            | Happening::Orphaned
+            | Happening::MachineEnded
+            | Happening::Tick => {}
         }
         if matches!(what, Happening::Began | Happening::Answered) {
             self.quiet_since = now;
@@ -130,6 +146,8 @@ mod tests {
             4 => Just(Happening::Began),
             4 => Just(Happening::Answered),
             1 => (0_u64..100).prop_map(|ms| Happening::Stop(Duration::from_millis(ms))),
+            1 => Just(Happening::Orphaned),
+            1 => Just(Happening::Detached),
             1 => Just(Happening::MachineEnded),
             4 => Just(Happening::Tick),
         ]
@@ -139,11 +157,13 @@ mod tests {
         #[test]
         fn any_life_keeps_the_rules(
             ttl in proptest::option::of(1_u64..50),
+            attached: bool,
             happenings in proptest::collection::vec((happening(), 0_u64..40), 0..60),
         ) {
             let born = Instant::now();
-            let mut life = Life::new(born, ttl.map(Duration::from_millis));
+            let mut life = Life::new(born, ttl.map(Duration::from_millis), attached);
             let (mut now, mut running, mut asked, mut busy) = (born, 0_u64, false, born);
+            let mut attached = attached;
             for (what, ms) in happenings {
                 now += Duration::from_millis(ms);
                 let before = life.phase();
@@ -152,6 +172,7 @@ mod tests {
                     Happening::Began => running += 1,
                     Happening::Answered => running = running.saturating_sub(1),
                     Happening::Stop(_) => asked = true,
+                    Happening::Detached => attached = false,
                     _ => {}
                 }
                 match (before, life.phase()) {
@@ -161,6 +182,10 @@ mod tests {
                         prop_assert_eq!(what, Happening::MachineEnded);
                     }
                     (_, Phase::Over(Why::Stopped)) => prop_assert!(asked),
+                    (_, Phase::Over(Why::Orphaned)) => {
+                        prop_assert!(attached);
+                        prop_assert_eq!(what, Happening::Orphaned);
+                    }
                     // Quiet means that nothing ran, and for long enough.
                     (_, Phase::Over(Why::Quiet)) => {
                         prop_assert_eq!(running, 0);
@@ -179,7 +204,7 @@ mod tests {
         #[test]
         fn every_end_comes(grace in 0_u64..1000, running in 0_u64..5) {
             let now = Instant::now();
-            let mut life = Life::new(now, None);
+            let mut life = Life::new(now, None, false);
             for _ in 0..running {
                 life.live(Happening::Began, now);
             }
@@ -192,10 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn an_orphan_ends_unless_it_was_detached() {
+        let now = Instant::now();
+        for (attached, detached, ends) in
+            [(true, false, true), (true, true, false), (false, false, false)]
+        {
+            let mut life = Life::new(now, None, attached);
+            if detached {
+                life.live(Happening::Detached, now);
+            }
+            life.live(Happening::Began, now);
+            life.live(Happening::Orphaned, now);
+            assert_eq!(life.phase() == Phase::Over(Why::Orphaned), ends);
+        }
+    }
+
+    #[test]
     fn a_ttl_counts_from_the_last_answer() {
         let born = Instant::now();
         let second = |s| born + Duration::from_secs(s);
-        let mut life = Life::new(born, Some(Duration::from_secs(10)));
+        let mut life = Life::new(born, Some(Duration::from_secs(10)), false);
         assert_eq!(life.wakes(), Some(second(10)));
         life.live(Happening::Began, second(5));
         assert_eq!(life.wakes(), None);

@@ -36,6 +36,7 @@ pub(super) struct Session {
     /// What changes when the machine is taken back to what it was.
     wires: Mutex<Wires>,
     env: Vec<(String, String)>,
+    workdir: Option<String>,
     /// What its image wants.
     config: Config,
     born: Instant,
@@ -98,10 +99,12 @@ impl Meter {
 }
 
 /// Starts a session and serves it until it is over; `ready` hears how the
-/// start went, and says whether anybody still wants it.
+/// start went, and says whether anybody still wants it. `orphaned` comes when
+/// the session's [`crate::Leash`] is gone.
 pub async fn own_session(
     host: &Host,
     request: &SessionRequest,
+    orphaned: impl Future<Output = ()>,
     ready: impl FnOnce(Result<SandboxId, Error>) -> bool,
 ) {
     match Box::pin(start(host, request)).await {
@@ -113,10 +116,21 @@ pub async fn own_session(
             let leads = session.clone();
             let forwarding = forwards.serve(move || leads.channel(), move || busy.busy());
             let keep = Keep::new(host, sandbox, request);
-            serve(host, keep, orders, listener, forwarding, &session).await;
+            let served = serve(host, keep, orders, listener, forwarding, &session);
+            hear_of(orphaned, &session, served).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
+}
+
+/// Serves, and tells the session once when it is orphaned.
+async fn hear_of(orphaned: impl Future<Output = ()>, session: &Session, served: impl Future) {
+    tokio::pin!(served);
+    tokio::select! {
+        _ = &mut served => return,
+        () = orphaned => session.live(Happening::Orphaned),
+    }
+    served.await;
 }
 
 /// All that a session that has started consists of.
@@ -184,12 +198,14 @@ impl Session {
         orders: mpsc::Sender<Order>,
     ) -> Self {
         let born = Instant::now();
+        let ttl = request.ttl_ms.map(Duration::from_millis);
         Self {
             wires: Mutex::new(Wires::of(sandbox)),
             env: request.env.clone(),
+            workdir: request.workdir.clone(),
             config,
             born,
-            life: Mutex::new(Life::new(born, request.ttl_ms.map(Duration::from_millis))),
+            life: Mutex::new(Life::new(born, ttl, request.attached)),
             changed: Notify::new(),
             ending: watch::Sender::new(false),
             fate: watch::Sender::new(None),
@@ -218,12 +234,13 @@ impl Session {
         self.wires().network.map(|network| Policy::clone(&network.policy()))
     }
 
-    /// A process in this session has its environment, too, and what its image
-    /// wants.
+    /// A process in this session has its environment and working directory,
+    /// too, and what its image wants.
     pub(super) fn fill_in(&self, mut exec: Exec) -> Exec {
         let own = |key: &String| exec.env.iter().any(|(k, _)| k == key);
         let inherited: Vec<_> = self.env.iter().filter(|(key, _)| !own(key)).cloned().collect();
         exec.env.extend(inherited);
+        exec.workdir = exec.workdir.or_else(|| self.workdir.clone());
         wish::fill_in(exec, &self.config)
     }
 
@@ -474,6 +491,10 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         Request::Copy(dir) => session.copy(dir.into()).await.unwrap_or_else(Event::Failure),
         Request::Log => session.log().await.unwrap_or_else(Event::Failure),
         Request::Undo(to) => session.undo(to).await.unwrap_or_else(Event::Failure),
+        Request::Detach => {
+            session.live(Happening::Detached);
+            Event::Done
+        }
         Request::Hello(_)
         | Request::Resumed(_)
         | Request::Quiesce
@@ -492,6 +513,7 @@ fn changes(exec: &Exec) -> Option<String> {
         Job::Shell(text) => Some(text.lines().next().unwrap_or_default().to_owned()),
         Job::Argv(words) => Some(words.join(" ")),
         Job::Put(path) => Some(format!("cp to {path}")),
+        Job::File(job) => job.changes(),
         Job::Get(_) | Job::Dial(_) | Job::Export => None,
     }
 }

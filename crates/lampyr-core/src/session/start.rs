@@ -8,7 +8,7 @@ use lampyr_store::{Part, Store};
 use lampyr_types::SandboxId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{ChildStdin, Command};
 
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest};
@@ -57,6 +57,11 @@ impl From<OwnerReply> for Result<SandboxId, Error> {
     }
 }
 
+/// What an attached session hangs on. Once it is dropped, or the process that
+/// holds it has ended in whatever way, the session's owner ends the session.
+#[derive(Debug)]
+pub struct Leash(#[expect(dead_code, reason = "held to be dropped")] ChildStdin);
+
 /// Starts a session. `owner` is the program that will own it: it reads the
 /// request from its standard input, calls [`super::own_session`] and writes an
 /// [`OwnerReply`].
@@ -68,33 +73,49 @@ pub async fn start_session(
     request: &SessionRequest,
     owner: std::process::Command,
 ) -> Result<SandboxId, Error> {
-    check_name(&host.store, request)?;
-    let shape = Shape { spec: request.spec(), disk: request.disk() };
-    Template::get(host, &request.origin, shape).await?;
-    hand_over(request, owner).await
+    make_ready(host, request).await?;
+    hand_over(request, owner).await.map(|(sid, _)| sid)
 }
 
-/// Starts a process that outlives us, tells it what to own, and hears how that
-/// went.
+/// Starts a session that ends when its leash is dropped, unless it was detached
+/// before; otherwise as [`start_session`] does.
+pub async fn start_attached(
+    host: &Host,
+    request: &SessionRequest,
+    owner: std::process::Command,
+) -> Result<(SandboxId, Leash), Error> {
+    make_ready(host, request).await?;
+    hand_over(&SessionRequest { attached: true, ..request.clone() }, owner).await
+}
+
+async fn make_ready(host: &Host, request: &SessionRequest) -> Result<(), Error> {
+    check_name(&host.store, request)?;
+    let shape = Shape { spec: request.spec(), disk: request.disk() };
+    Template::get(host, &request.origin, shape).await.map(drop)
+}
+
+/// Starts a process that outlives us, tells it in one line what to own, and
+/// hears how that went.
 pub(crate) async fn hand_over(
     request: &impl Serialize,
     owner: std::process::Command,
-) -> Result<SandboxId, Error> {
+) -> Result<(SandboxId, Leash), Error> {
     let mut owner = Command::from(owner);
     owner.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut owner = owner.spawn().map_err(Error::Owner)?;
+    let none = || Error::Owner(std::io::Error::other("it ended without a word"));
     let (stdin, stdout) = (owner.stdin.take(), owner.stdout.take());
-    let told = serde_json::to_vec(request).map_err(std::io::Error::other);
-    if let Some(mut stdin) = stdin {
-        stdin.write_all(&told.map_err(Error::Owner)?).await.map_err(Error::Owner)?;
-    }
+    let mut stdin = stdin.ok_or_else(none)?;
+    let told = serde_json::to_string(request).map_err(std::io::Error::other);
+    let told = told.map_err(Error::Owner)? + "\n";
+    stdin.write_all(told.as_bytes()).await.map_err(Error::Owner)?;
     let mut line = String::new();
     if let Some(stdout) = stdout {
         let read = BufReader::new(stdout.take(MAX_REPLY)).read_line(&mut line).await;
         read.map_err(Error::Owner)?;
     }
-    let none = |_| Error::Owner(std::io::Error::other("it ended without a word"));
-    serde_json::from_str::<OwnerReply>(&line).map_err(none)?.into()
+    let reply = serde_json::from_str::<OwnerReply>(&line).map_err(|_| none())?;
+    Result::from(reply).map(|sid| (sid, Leash(stdin)))
 }
 
 /// A name that is taken is said at once; the owner looks again when it takes it.

@@ -15,7 +15,7 @@ use crate::world::{Heard, Ran, World, in_time, text, until};
 
 const GRACE: Duration = Duration::from_millis(300);
 
-fn plain() -> SessionRequest {
+pub(crate) fn plain() -> SessionRequest {
     SessionRequest {
         name: None,
         origin: Origin::Image("tiny".parse().unwrap()),
@@ -23,6 +23,8 @@ fn plain() -> SessionRequest {
         memory: 256 << 20,
         disk_size: 1 << 30,
         env: Vec::new(),
+        workdir: None,
+        attached: false,
         ttl_ms: None,
         checkpoints: 0,
         forwards: Vec::new(),
@@ -47,23 +49,24 @@ fn sh(command: &str) -> ExecRequest {
     }
 }
 
-struct Owned {
-    sid: String,
+pub(crate) struct Owned {
+    pub(crate) sid: String,
     owner: JoinHandle<()>,
 }
 
 /// Starts a session whose owner is a task.
-async fn start(world: &World, request: SessionRequest) -> Result<Owned, Error> {
+pub(crate) async fn start(world: &World, request: SessionRequest) -> Result<Owned, Error> {
     let (tell, told) = oneshot::channel();
     let host = world.host.clone();
     let owner = tokio::spawn(async move {
-        own_session(&host, &request, |started| tell.send(started).is_ok()).await;
+        own_session(&host, &request, std::future::pending(), |started| tell.send(started).is_ok())
+            .await;
     });
     let sid: SandboxId = in_time(told).await.unwrap()?;
     Ok(Owned { sid: sid.to_string(), owner })
 }
 
-async fn client(world: &World, sid: &str) -> SessionClient {
+pub(crate) async fn client(world: &World, sid: &str) -> SessionClient {
     SessionClient::connect(&world.home(), sid).await.unwrap()
 }
 
@@ -81,7 +84,7 @@ async fn attach(client: &SessionClient, job: &str) -> Ran {
     Ran { result, out: text(heard.out), err: text(heard.err) }
 }
 
-async fn end(world: &World, owned: Owned) {
+pub(crate) async fn end(world: &World, owned: Owned) {
     assert_eq!(stop_session(&world.home(), &owned.sid, GRACE).await.unwrap(), Stopped::Now);
     in_time(owned.owner).await.unwrap();
     assert_eq!(world.sandboxes(), 0);
@@ -141,7 +144,7 @@ async fn a_name_belongs_to_one_session_that_lives() {
 #[tokio::test]
 async fn a_session_that_nobody_waited_for_ends() {
     let world = World::new().await;
-    in_time(own_session(&world.host, &plain(), |_| false)).await;
+    in_time(own_session(&world.host, &plain(), std::future::pending(), |_| false)).await;
     assert_eq!(world.sandboxes(), 0);
 }
 

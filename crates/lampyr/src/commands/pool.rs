@@ -67,7 +67,9 @@ fn start(args: &PoolStartArgs, layers: &Layers<'_>, printer: &Printer) -> Result
 /// Keeps a pool from now on: reads the request, says how the start went, and
 /// stays until the pool is over.
 pub(super) fn keep(layers: &Layers<'_>) -> Result<u8, Failure> {
-    let request = serde_json::from_reader(io::stdin().lock()).map_err(|e| unread(e.into()))?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(unread)?;
+    let request = serde_json::from_str(&line).map_err(|e| unread(e.into()))?;
     detach().map_err(|source| Failure::System { what: "detach", source })?;
     let home = layers.home();
     let member = || owner(home, "pool-member").map_err(|e| io::Error::other(e.to_string()));

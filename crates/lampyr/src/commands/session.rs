@@ -2,17 +2,22 @@
 //! leaves behind.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, BufRead};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use lampyr_types::Name;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
 use crate::args::{ListArgs, SessionCommand, StartArgs, StopArgs};
-use crate::core_api::{self as core, OwnerReply, SessionRecord, SessionState, Stopped};
+use crate::core_api::{
+    self as core, OwnerReply, SessionRecord, SessionRequest, SessionState, Stopped,
+};
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
@@ -82,18 +87,34 @@ pub(super) fn owner(home: &Path, command: &str) -> Result<std::process::Command,
 /// stays until the session is over.
 pub(super) fn own(layers: &Layers<'_>) -> Result<u8, Failure> {
     let read = |source| Failure::System { what: "read the request", source };
-    let request = serde_json::from_reader(io::stdin().lock()).map_err(|e| read(e.into()))?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(read)?;
+    let request: SessionRequest = serde_json::from_str(&line).map_err(|e| read(e.into()))?;
+    // What an attached session hangs on: nothing more comes through it but its end.
+    let leash =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|e| read(e.into()))?;
     let detached = detach().map_err(|source| Failure::System { what: "detach", source });
     detached?;
     let host = layers.host()?;
     super::block_on(async {
         let progress = std::sync::Arc::new(lampyr_types::NoProgress);
         match core::Host::open(&wiring::host(host, progress)?).await {
-            Ok(host) => core::own_session(&host, &request, |started| reply(&started.into())).await,
+            Ok(host) => {
+                let orphaned = end_of(leash);
+                core::own_session(&host, &request, orphaned, |s| reply(&s.into())).await;
+            }
             Err(e) => drop(reply(&Err(e).into())),
         }
         Ok(0)
     })?
+}
+
+/// Waits until nobody holds the other end of a pipe.
+async fn end_of(pipe: OwnedFd) {
+    match pipe::Receiver::from_owned_fd(pipe) {
+        Ok(mut pipe) => drop(pipe.read(&mut [0]).await),
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Leaves the terminal and the directory of whoever started us.

@@ -7,7 +7,7 @@ use lampyr_types::Name;
 use serde_json::{Value, json};
 
 use crate::args::{ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs};
-use crate::core_api::{self as core, Host, Snapshot};
+use crate::core_api::{self as core, ForkRequest, Host, Snapshot};
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
@@ -63,13 +63,14 @@ pub(super) fn fork(args: &ForkArgs, layers: &Layers<'_>, printer: &Printer) -> R
         found.unwrap_or_else(|_| std::process::Command::new("lampyr"))
     };
     let forked = on_host(layers, printer, async |host| {
-        Ok(core::fork(&host, &parent, args.count, owner).await?)
+        let wanted = ForkRequest { count: args.count, attached: false };
+        Ok(core::fork(&host, &parent, wanted, owner).await?)
     })?;
     let forked = match forked {
         Ok(forked) => forked,
         Err(status) => return Ok(status),
     };
-    let sids: Vec<_> = forked.sessions.iter().map(ToString::to_string).collect();
+    let sids: Vec<_> = forked.sessions.iter().map(|(sid, _)| sid.to_string()).collect();
     let told = match layers.format(false)? {
         Format::Json => printer.json(&json!({"sids": sids, "pause_ms": millis(forked.pause)})),
         Format::Text => printer.data(format!("{}\n", sids.join("\n")).as_bytes()),

@@ -4,11 +4,9 @@ use std::io;
 
 use serde_json::Value;
 
+use crate::core_api::envelope::{Gathered, envelope};
 use crate::core_api::{Outcome, Output, OutputStream, RunError};
 use crate::settings::ReportSettings;
-
-use super::envelope::envelope;
-use super::gathered::Gathered;
 
 /// Keeps what one run says for its row.
 pub(crate) struct Row(Gathered);
@@ -30,6 +28,6 @@ impl Row {
 
 impl Output for Row {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-        self.0.push(stream, bytes)
+        self.0.write(stream, bytes)
     }
 }

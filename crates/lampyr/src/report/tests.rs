@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use lampyr_types::ErrorKind;
 
-use super::gathered::Gathered;
 use super::*;
 use crate::core_api::{OutputStream, Usage};
 use crate::printer::paper::{self, Paper};

@@ -3,12 +3,12 @@
 use std::io;
 
 use crate::core_api::capture::Captured;
+use crate::core_api::envelope::Gathered;
 use crate::core_api::{Outcome, Output, OutputStream, Room, RunError};
 use crate::outlet::Outlet;
 use crate::printer::Printer;
 
 use super::Report;
-use super::gathered::Gathered;
 
 /// Prints the bytes as they come.
 pub(super) struct Streamed {
@@ -60,7 +60,7 @@ impl AtEnd {
 
 impl Output for AtEnd {
     fn write(&mut self, stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-        self.gathered.push(stream, bytes)
+        self.gathered.write(stream, bytes)
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::args::MachineArgs;
 use crate::bad_input::BadInput;
+use crate::core_api::limits::{mount_place, mounted_twice};
 use crate::core_api::{Mount, MountSource};
 
 use super::shown;
@@ -18,10 +19,8 @@ pub(super) fn mounts(args: &MachineArgs) -> Result<Vec<Mount>, BadInput> {
     let directories = args.mount.iter().map(|given| mount(MOUNT, given));
     let volumes = args.volume.iter().map(|given| mount(VOLUME, given));
     let mounts: Vec<_> = directories.chain(volumes).collect::<Result<_, _>>()?;
-    let mut places: Vec<_> = mounts.iter().map(|mount| mount.guest.as_str()).collect();
-    places.sort_unstable();
-    match places.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(BadInput::MountedTwice(pair[0].to_owned())),
+    match mounted_twice(&mounts) {
+        Some(place) => Err(BadInput::MountedTwice(place.to_owned())),
         None => Ok(mounts),
     }
 }
@@ -44,14 +43,10 @@ fn mount(flag: &'static str, given: &str) -> Result<Mount, BadInput> {
     Ok(Mount { source: self::source(flag, source)?, guest, readonly })
 }
 
-/// A place in the VM, plainly said: no dots, one slash between two names.
+/// A place in the VM.
 fn guest(flag: &'static str, given: &str) -> Result<String, BadInput> {
     remote_path(flag, given)?;
-    let names: Vec<_> = given.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
-    if names.is_empty() || names.contains(&"..") {
-        return Err(BadInput::MountPlace(shown(given)));
-    }
-    Ok(format!("/{}", names.join("/")))
+    mount_place(given).ok_or_else(|| BadInput::MountPlace(shown(given)))
 }
 
 /// A name is a volume's; what has a slash or begins with a dot is a path.

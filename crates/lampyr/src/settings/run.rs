@@ -5,7 +5,7 @@ use lampyr_types::Span;
 
 use crate::args::RunArgs;
 use crate::bad_input::{BadInput, BadValue};
-use crate::core_api::{Command, RunRequest};
+use crate::core_api::{BadCommand, Command, RunRequest};
 use crate::env_vars;
 use crate::wiring::HostChoice;
 
@@ -72,21 +72,18 @@ fn own_command(args: &RunArgs, image: Option<&ImageRef>) -> Result<Option<Comman
 
 /// The command, of which there must be exactly one.
 pub(super) fn command(text: Option<&str>, argv: &[String]) -> Result<Command, BadInput> {
-    match (text, argv) {
-        (None, []) => Err(BadInput::NoCommand),
-        (Some(_), [_, ..]) => Err(BadInput::TwoCommands),
-        (Some(text), []) if text.trim().is_empty() => Err(BadInput::EmptyCommand),
-        (None, [program, ..]) if program.trim().is_empty() => Err(BadInput::EmptyCommand),
-        (Some(text), []) => Ok(Command::Shell(text.to_owned())),
-        (None, words) => Ok(Command::Argv(words.to_vec())),
-    }
+    Command::of(text, argv).map_err(|e| match e {
+        BadCommand::None => BadInput::NoCommand,
+        BadCommand::Empty => BadInput::EmptyCommand,
+        BadCommand::Two => BadInput::TwoCommands,
+    })
 }
 
 /// How long a command may run.
 pub(super) fn timeout(flag: Option<&str>, layers: &Layers<'_>) -> Result<Span, BadInput> {
     let least = Span::millis(1);
     let judge = |asked: Span| match asked {
-        _ if asked < least => Err(BadValue::small_span(asked, least)),
+        _ if asked < least => Err(BadValue::TooSmall { asked, least }),
         _ => Ok(asked),
     };
     let picked = layers.pick(flag, &env_vars::TIMEOUT, parse)?;

@@ -8,6 +8,7 @@ use lampyr_types::{Name, Span};
 
 use crate::args::{CpArgs, ExecArgs, StartArgs, StopArgs};
 use crate::bad_input::{BadInput, BadValue};
+use crate::core_api::limits::{BadSessionName, session_name};
 use crate::core_api::{CopyIn, CopyOut, ExecRequest, SessionRequest};
 use crate::env_vars;
 use crate::wiring::HostChoice;
@@ -40,6 +41,8 @@ impl StartSettings {
             memory: machine.memory.as_bytes(),
             disk_size: machine.disk_size.as_bytes(),
             env: variables(&args.env)?,
+            workdir: None,
+            attached: false,
             forwards: machine.forwards,
             mounts: machine.mounts,
             net: machine.net,
@@ -210,9 +213,10 @@ pub(crate) fn sid(given: &str) -> Result<String, BadInput> {
 
 fn name(given: &str) -> Result<Name, BadInput> {
     let bad = |e| BadInput::Flag { flag: "--name", reason: BadValue::Name(e), example: "builder" };
-    let name: Name = given.parse().map_err(bad)?;
-    let id = given.parse::<lampyr_types::SandboxId>().is_ok();
-    if id { Err(BadInput::NameIsId(given.to_owned())) } else { Ok(name) }
+    session_name(given).map_err(|e| match e {
+        BadSessionName::Name(e) => bad(e),
+        taken @ BadSessionName::IsId(_) => BadInput::NameIsId(taken),
+    })
 }
 
 pub(super) fn span(flag: &'static str, given: &str) -> Result<Span, BadInput> {

@@ -6,11 +6,9 @@ use lampyr_types::{Name, Size};
 
 use crate::args::VolumeCreateArgs;
 use crate::bad_input::{BadInput, BadValue};
+use crate::core_api::limits;
 
 use super::shown;
-
-/// The least that a volume can be bounded to.
-const LEAST_QUOTA: Size = Size::mib(1);
 
 /// A volume to make.
 pub(crate) struct NewVolume {
@@ -41,8 +39,7 @@ pub(crate) fn volume_name(given: &str) -> Result<Name, BadInput> {
 fn quota(given: &str) -> Result<Size, BadInput> {
     let bad = |reason| BadInput::Flag { flag: "--quota", reason, example: "2GB" };
     let quota: Size = given.parse().map_err(|e| bad(BadValue::Quantity(e)))?;
-    let small = quota < LEAST_QUOTA;
-    if small { Err(bad(BadValue::small_size(quota, LEAST_QUOTA))) } else { Ok(quota) }
+    limits::quota(quota).map_err(|e| bad(e.into()))
 }
 
 pub(super) fn label(given: &str) -> Result<(String, String), BadInput> {

@@ -56,6 +56,8 @@ pub(super) fn like(run: &RunRequest) -> SessionRequest {
         memory: run.memory.as_bytes(),
         disk_size: run.disk_size.as_bytes(),
         env: Vec::new(),
+        workdir: None,
+        attached: false,
         ttl_ms: Some(TTL.as_millis() as u64),
         checkpoints: 0,
         net: None,
