@@ -273,6 +273,7 @@ fn a_rested_agent_runs_nothing_before_it_knows_who_it_is() {
     agent.until(|heard| matches!(heard.events(1), [Event::Failed(_)]));
     let new = Resumed {
         card: None,
+        authority: None,
         entropy: vec![7; 64],
         clock_ns: 0,
         hostname: "somebody".into(),

@@ -10,7 +10,7 @@ mod relay;
 pub(crate) mod socket;
 pub(crate) mod start;
 
-use crate::{Forward, Mount, Policy};
+use crate::{Access, Forward, Mount};
 use lampyr_engine::MachineSpec;
 use lampyr_image::ImageRef;
 use lampyr_types::{Name, Size};
@@ -45,7 +45,7 @@ pub struct SessionRequest {
     /// What of this host it sees.
     pub mounts: Vec<Mount>,
     /// What it may reach; without that it has no network card.
-    pub net: Option<Policy>,
+    pub net: Option<Access>,
 }
 
 impl SessionRequest {

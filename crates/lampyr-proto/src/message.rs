@@ -99,6 +99,9 @@ pub struct Resumed {
     /// The network card that the machine has from now on.
     #[n(4)]
     pub card: Option<Card>,
+    /// An authority of this sandbox's own, to trust besides, as PEM.
+    #[n(5)]
+    pub authority: Option<String>,
 }
 
 impl std::fmt::Debug for Resumed {

@@ -117,9 +117,7 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let jobs = dir.join("jobs");
     std::fs::create_dir(&jobs).map_err(at)?;
     let listener = socket::listen(&dir).map_err(at)?;
-    let spec = (request.cpus, request.memory);
-    let (name, image) = (request.name.clone(), request.image.clone());
-    let record = SessionRecord::new(sandbox.id(), name, image, spec);
+    let record = SessionRecord::new(sandbox.id(), request);
     record.publish(&host.store, &dir)?;
     let session =
         Arc::new(Session::new(&sandbox, request, template.image.config.clone(), Jobs::new(jobs)));
@@ -151,9 +149,11 @@ async fn serve(
 impl Session {
     fn new(sandbox: &Sandbox, request: &SessionRequest, config: Config, jobs: Jobs) -> Self {
         let born = Instant::now();
+        let mut env = request.env.clone();
+        wish::add(&mut env, network::variables(request.net.as_ref()));
         Self {
             channel: sandbox.channel(),
-            env: request.env.clone(),
+            env,
             config,
             born,
             machine: sandbox.pid(),
@@ -174,9 +174,7 @@ impl Session {
     /// A process in this session has its environment, too, and what its image
     /// wants.
     pub(super) fn fill_in(&self, mut exec: Exec) -> Exec {
-        let own = |key: &String| exec.env.iter().any(|(k, _)| k == key);
-        let inherited: Vec<_> = self.env.iter().filter(|(key, _)| !own(key)).cloned().collect();
-        exec.env.extend(inherited);
+        wish::add(&mut exec.env, self.env.iter().cloned());
         wish::fill_in(exec, &self.config)
     }
 

@@ -4,6 +4,7 @@
 //! Invariant: a session whose lock can be taken is dead, whatever its file
 //! says. The file is written before the session can be found by its name.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lampyr_image::ImageRef;
@@ -11,7 +12,7 @@ use lampyr_store::{Lock, Part, Store, StoreError, at, read_json, write_json};
 use lampyr_types::{Name, SandboxId};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, SessionRequest};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "session.json";
@@ -35,6 +36,9 @@ pub struct SessionRecord {
     pub memory: u64,
     /// When it was started.
     pub created: jiff::Timestamp,
+    /// The names of its secrets; their values are written down nowhere.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// Whether a session lives.
@@ -69,15 +73,25 @@ pub(crate) enum Found {
 
 impl SessionRecord {
     /// The record of a session that this process owns from now on.
-    pub(crate) fn new(
-        sid: SandboxId,
-        name: Option<Name>,
-        image: ImageRef,
-        spec: (u32, u64),
-    ) -> Self {
-        let (cpus, memory) = spec;
-        let (pid, created) = (std::process::id(), jiff::Timestamp::now());
-        Self { format: FORMAT, sid, name, pid, image, cpus, memory, created }
+    pub(crate) fn new(sid: SandboxId, request: &SessionRequest) -> Self {
+        let secrets = request.net.iter().flat_map(|access| &access.secrets);
+        let names: BTreeSet<_> = secrets.map(|secret| secret.name().to_owned()).collect();
+        Self {
+            format: FORMAT,
+            sid,
+            name: request.name.clone(),
+            pid: std::process::id(),
+            image: request.image.clone(),
+            cpus: request.cpus,
+            memory: request.memory,
+            created: jiff::Timestamp::now(),
+            secrets: names.into_iter().collect(),
+        }
+    }
+
+    /// Whether its requests carry secrets, so that nobody may copy what it is.
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
     }
 
     /// Writes it into the session's directory and makes its name known.

@@ -9,6 +9,7 @@ use lampyr_types::SandboxId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
+use zeroize::Zeroizing;
 
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest};
@@ -84,7 +85,8 @@ pub(crate) async fn hand_over(
     owner.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut owner = owner.spawn().map_err(Error::Owner)?;
     let (stdin, stdout) = (owner.stdin.take(), owner.stdout.take());
-    let told = serde_json::to_vec(request).map_err(std::io::Error::other);
+    // It may hold secrets, and is wiped once it was said.
+    let told = serde_json::to_vec(request).map(Zeroizing::new).map_err(std::io::Error::other);
     if let Some(mut stdin) = stdin {
         stdin.write_all(&told.map_err(Error::Owner)?).await.map_err(Error::Owner)?;
     }

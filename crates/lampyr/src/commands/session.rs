@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::args::{ListArgs, SessionCommand, StartArgs, StopArgs};
-use crate::core_api::{self as core, OwnerReply, SessionRecord, SessionState, Stopped};
+use crate::conceal::conceal;
+use crate::core_api::{
+    self as core, OwnerReply, SessionRecord, SessionRequest, SessionState, Stopped,
+};
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
@@ -41,7 +44,11 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
     let StartSettings { request, host } = StartSettings::resolve(args, layers)?;
     let format = layers.format(false)?;
     let progress = progress(layers.world(), printer);
-    let owner = owner(layers.home(), "session-owner")?;
+    let mut owner = owner(layers.home(), "session-owner")?;
+    // What the owner is told by a pipe is not to be in its environment.
+    for secret in request.net.iter().flat_map(|access| &access.secrets) {
+        owner.env_remove(secret.name());
+    }
     let started = super::block_on(async {
         let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
         let starting = async {
@@ -81,7 +88,11 @@ pub(super) fn owner(home: &Path, command: &str) -> Result<std::process::Command,
 /// stays until the session is over.
 pub(super) fn own(layers: &Layers<'_>) -> Result<u8, Failure> {
     let read = |source| Failure::System { what: "read the request", source };
-    let request = serde_json::from_reader(io::stdin().lock()).map_err(|e| read(e.into()))?;
+    let request: SessionRequest =
+        serde_json::from_reader(io::stdin().lock()).map_err(|e| read(e.into()))?;
+    if request.net.as_ref().is_some_and(|access| !access.secrets.is_empty()) {
+        conceal();
+    }
     let detached = detach().map_err(|source| Failure::System { what: "detach", source });
     detached?;
     let host = layers.host()?;

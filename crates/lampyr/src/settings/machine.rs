@@ -5,7 +5,7 @@ use lampyr_types::Size;
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
-use crate::core_api::{Forward, Mount, Policy};
+use crate::core_api::{Access, Forward, Mount, Secret};
 use crate::env_vars;
 
 use super::mounts::mounts;
@@ -29,7 +29,7 @@ pub(super) struct Machine {
     pub(super) disk_size: Size,
     pub(super) forwards: Vec<Forward>,
     pub(super) mounts: Vec<Mount>,
-    pub(super) net: Option<Policy>,
+    pub(super) net: Option<Access>,
 }
 
 impl Machine {
@@ -41,9 +41,14 @@ impl Machine {
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,
             mounts: mounts(args)?,
-            net: net(args)?,
+            net: net(args, &layers.world().env)?,
             forwards: args.forward.iter().map(|given| forward(given)).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Its secrets.
+    pub(super) fn secrets(&self) -> &[Secret] {
+        self.net.as_ref().map(|access| access.secrets.as_slice()).unwrap_or_default()
     }
 }
 
