@@ -19,7 +19,7 @@ use super::shown;
 /// The most bytes that are read of a value; a longer one is none.
 const MOST: u64 = 16 << 10;
 /// How long a command may take to print a value.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A secret as it was asked for.
 #[derive(Debug, PartialEq, Eq)]
