@@ -38,8 +38,10 @@ use mask::Values;
 
 /// The most of them at once.
 const MOST: usize = 64;
-/// How long each end may take to agree on its keys.
+/// How long a server may take to agree on its keys.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a guest may, whose processor may be an emulated one.
+const PATIENCE_WITH_GUEST: Duration = Duration::from_mins(1);
 /// How much is on its way between a stream and what intercepts it.
 const BUFFER: usize = 32 << 10;
 
@@ -106,7 +108,7 @@ impl Interceptor {
     ) {
         let real = self.connect(&host, server).await;
         let accepting = TlsAcceptor::from(self.authority.server.clone()).accept(guest);
-        let Ok(Ok(guest)) = timeout(PATIENCE, accepting).await else { return };
+        let Ok(Ok(guest)) = timeout(PATIENCE_WITH_GUEST, accepting).await else { return };
         match real {
             Ok(real) => {
                 let (secrets, values) = (self.secrets.clone(), self.values.clone());

@@ -26,6 +26,7 @@ mod network;
 mod pins;
 mod policy;
 mod queue;
+mod rate;
 mod reach;
 mod relay;
 mod request;

@@ -20,6 +20,7 @@ use crate::domain::Domain;
 use crate::guard::{Guard, MAX_HELD};
 use crate::hello::is_tls;
 use crate::policy::{Policy, Reason, Verdict};
+use crate::rate::{Limits, Way};
 use crate::rule::{Flow, Protocol};
 use crate::shared::Shared;
 
@@ -195,6 +196,7 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         sockets: &mut SocketSet<'_>,
+        limits: &mut Limits,
         shared: &Arc<Shared>,
     ) -> Pumped {
         let socket = sockets.get_mut::<Socket<'_>>(self.handle);
@@ -207,13 +209,13 @@ impl Relay {
             _ => socket.set_timeout(None),
         }
         let up = match self.guard {
-            Some(_) => match self.guarded(cx, socket, shared) {
+            Some(_) => match self.guarded(cx, socket, &mut limits.up, shared) {
                 Ok(up) => up,
                 Err(reason) => return Pumped::Refused(reason),
             },
-            None => self.up(cx, socket, shared),
+            None => self.up(cx, socket, &mut limits.up, shared),
         };
-        let (Ok(up), Ok(down)) = (up, self.down(cx, socket, shared)) else {
+        let (Ok(up), Ok(down)) = (up, self.down(cx, socket, &mut limits.down, shared)) else {
             socket.abort();
             return Pumped::Moved(true);
         };
@@ -227,20 +229,24 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket<'_>,
+        limit: &mut Way,
         shared: &Shared,
     ) -> io::Result<bool> {
-        let mut moved = false;
-        while socket.can_recv() {
+        let (share, mut moved) = (limit.share(), 0);
+        while socket.can_recv() && moved < share {
             let host = &mut self.host;
-            let sent = socket.recv(|bytes| match host.poll_write(cx, bytes) {
-                Poll::Ready(Ok(n)) => (n, Poll::Ready(Ok(n))),
-                other => (0, other),
-            });
+            let sent =
+                socket.recv(|bytes| match host.poll_write(cx, first(bytes, share - moved)) {
+                    Poll::Ready(Ok(n)) => (n, Poll::Ready(Ok(n))),
+                    other => (0, other),
+                });
             let Ok(Poll::Ready(sent)) = sent else { break };
-            shared.count(sent?, 0);
-            moved = true;
+            let sent = sent?;
+            shared.count(sent, 0);
+            moved += sent;
         }
-        Ok(moved)
+        limit.spent(moved, moved >= share && socket.can_recv());
+        Ok(moved > 0)
     }
 
     /// From the guest, by way of the guard.
@@ -248,11 +254,12 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket<'_>,
+        limit: &mut Way,
         shared: &Arc<Shared>,
     ) -> Result<io::Result<bool>, Reason> {
         let mut moved = false;
         loop {
-            let heard = self.hold(socket);
+            let heard = self.hold(socket, limit);
             let open = self.is_open();
             self.judge(shared)?;
             if !open && self.is_open() {
@@ -265,7 +272,7 @@ impl Relay {
             };
             if self.is_open() && self.held.is_empty() {
                 (self.guard, self.held) = (None, Vec::new());
-                return Ok(self.up(cx, socket, shared).map(|_| true));
+                return Ok(self.up(cx, socket, limit, shared).map(|_| true));
             }
             if !heard && !sent {
                 return Ok(Ok(moved));
@@ -274,18 +281,20 @@ impl Relay {
         }
     }
 
-    fn hold(&mut self, socket: &mut Socket<'_>) -> bool {
-        let room = MAX_HELD.saturating_sub(self.held.len());
+    fn hold(&mut self, socket: &mut Socket<'_>, limit: &mut Way) -> bool {
+        let (room, share) = (MAX_HELD.saturating_sub(self.held.len()), limit.share());
         if room == 0 || !socket.can_recv() {
             return false;
         }
         let held = &mut self.held;
         let taken = socket.recv(|bytes| {
-            let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+            let taken = first(bytes, room.min(share));
             held.extend_from_slice(taken);
             (taken.len(), taken.len())
         });
-        taken.is_ok_and(|n| n > 0)
+        let taken = taken.unwrap_or(0);
+        limit.spent(taken, taken >= share);
+        taken > 0
     }
 
     fn judge(&mut self, shared: &Shared) -> Result<(), Reason> {
@@ -354,12 +363,13 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket<'_>,
+        limit: &mut Way,
         shared: &Shared,
     ) -> io::Result<bool> {
-        let mut moved = false;
-        while !self.host_done && socket.can_send() {
-            let host = &mut self.host;
-            let read = socket.send(|room| match host.poll_read(cx, room) {
+        let (share, mut count, mut moved) = (limit.share(), 0, false);
+        while !self.host_done && socket.can_send() && count < share {
+            let (host, most) = (&mut self.host, share - count);
+            let read = socket.send(|room| match host.poll_read(cx, first_mut(room, most)) {
                 Poll::Ready(Ok(n)) => (n, Poll::Ready(Ok(n))),
                 other => (0, other),
             });
@@ -370,8 +380,10 @@ impl Relay {
                 self.host_done = true;
             }
             shared.count(0, read);
+            count += read;
             moved = true;
         }
+        limit.spent(count, count >= share && !self.host_done);
         Ok(moved)
     }
 
@@ -384,4 +396,14 @@ impl Relay {
         self.host.end(cx);
         true
     }
+}
+
+/// The first of some bytes, so many at most.
+fn first(bytes: &[u8], most: usize) -> &[u8] {
+    bytes.get(..most).unwrap_or(bytes)
+}
+
+fn first_mut(bytes: &mut [u8], most: usize) -> &mut [u8] {
+    let length = bytes.len().min(most);
+    bytes.get_mut(..length).unwrap_or_default()
 }

@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     policy: watch::Sender<Arc<Policy>>,
     /// Where the guest has secrets.
     pub(crate) interceptor: Option<Arc<Interceptor>>,
+    /// The most bytes a second, each way.
+    pub(crate) rate: Option<u64>,
     ledger: Mutex<Ledger>,
     sent: AtomicU64,
     received: AtomicU64,
@@ -27,7 +29,14 @@ impl Shared {
         let policy = watch::Sender::new(Arc::new(access.policy));
         let interceptor = Interceptor::new(&access.secrets)?.map(Arc::new);
         let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { policy, interceptor, ledger: Mutex::default(), sent, received })
+        Ok(Self {
+            policy,
+            interceptor,
+            rate: access.rate,
+            ledger: Mutex::default(),
+            sent,
+            received,
+        })
     }
 
     pub(crate) fn policy(&self) -> Arc<Policy> {

@@ -216,6 +216,7 @@ fn row((session, state): &(SessionRecord, SessionState)) -> Value {
         "cpus": session.cpus,
         "memory": session.memory,
         "created": session.created.to_string(),
+        "secrets": session.secrets,
         "status": state.word(),
     })
 }

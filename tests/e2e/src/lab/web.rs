@@ -43,7 +43,7 @@ impl Web {
 
     /// Serves a connection to its end.
     pub(super) fn serve(&self, stream: TcpStream, note: impl Fn(String)) {
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let connection = ServerConnection::new(self.config.clone()).unwrap();
         let mut stream = StreamOwned::new(connection, stream);
         while let Some(request) = read(&mut stream) {
