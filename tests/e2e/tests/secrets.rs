@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use lampyr_e2e::lab::{Lab, in_lab};
-use lampyr_e2e::{Call, Process, Session, TestContext, is_root};
-use serde_json::Value;
+use lampyr_e2e::{Call, Process, Session, TestContext, eventually, is_root};
+use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// What no guest is to see.
@@ -105,6 +105,44 @@ curl -sSkL -o /dev/null --location-trusted -w '%{url_effective}\n' -H "$bearer" 
 }
 
 #[test]
+fn a_policy_that_shuts_the_host_ends_what_is_said_to_it() {
+    in_lab("a_policy_that_shuts_the_host_ends_what_is_said_to_it", |lab: &Lab| {
+        let context = TestContext::shared();
+        let session = start(lab, &context);
+        let held = session.exec("python3 -").stdin(
+            r"
+import os, socket, ssl
+plain = socket.create_connection(('secret.example.com', 443), 20)
+c = ssl.create_default_context().wrap_socket(plain, server_hostname='secret.example.com')
+token = os.environ['TOKEN']
+ask = f'GET /echo HTTP/1.1\r\nHost: secret.example.com\r\nAuthorization: {token}\r\n\r\n'.encode()
+c.sendall(ask)
+print(c.recv(15).decode(), flush=True)
+open('/tmp/heard', 'w')
+try:
+    while c.recv(1000):
+        pass
+    print('closed')
+except OSError as e:
+    print(type(e).__name__)
+",
+        );
+        let held = held.within(MINUTE).start();
+        let answered = || session.sh("ls /tmp").success().contains("heard");
+        eventually("the server has not answered", answered);
+        let set =
+            context.lampyr(["policy", "set", &session.sid, "--net", "allow=good.example.com"]);
+        assert_eq!(set.finish().status(), Some(0));
+        let said = held.finish().envelope().success().to_owned();
+        // TLS tells some of those who wait of a reset, and others of an end.
+        let ended =
+            ["closed", "ConnectionResetError"].map(|end| format!("HTTP/1.1 200 OK\n{end}\n"));
+        assert!(ended.contains(&said), "{said}");
+        session.stop();
+    });
+}
+
+#[test]
 fn a_value_is_nowhere_but_in_its_owners_memory() {
     in_lab("a_value_is_nowhere_but_in_its_owners_memory", |lab: &Lab| {
         let (context, begun) = (TestContext::shared(), SystemTime::now());
@@ -116,6 +154,7 @@ fn a_value_is_nowhere_but_in_its_owners_memory() {
         let seen = session.sh(seen).success().to_owned();
         assert!(seen.contains("TOKEN=lampyr-secret-"), "{seen}");
         assert!(!seen.contains(VALUE), "{seen}");
+        assert_eq!(session.row().unwrap()["secrets"], json!(["TOKEN"]));
         let owner = session.owner();
         let machine = owner.children().into_iter().next().unwrap();
         for process in [owner, machine] {

@@ -220,3 +220,38 @@ pub(crate) fn remove_dead(store: &Store, dir: &Path) -> Result<(), Error> {
     bury(store, dir)?;
     Ok(std::fs::remove_dir_all(dir).map_err(at(dir))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use lampyr_net::{Access, Domain, Secret};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[test]
+    fn a_record_has_the_names_of_secrets_and_nothing_more_of_them() {
+        let host = Domain::parse("api.example.com").unwrap();
+        let value = Zeroizing::new("a-value-of-theirs".to_owned());
+        let one = Secret::new("TOKEN", host.clone(), "authorization", value).unwrap();
+        let secrets = vec![one.also(host, "x-key").unwrap(), one];
+        let request = SessionRequest {
+            name: None,
+            image: "default".parse().unwrap(),
+            cpus: 1,
+            memory: 1,
+            disk_size: 1,
+            env: Vec::new(),
+            ttl_ms: None,
+            forwards: Vec::new(),
+            mounts: Vec::new(),
+            net: Some(Access { secrets, ..Access::default() }),
+        };
+        let record = SessionRecord::new(SandboxId::random(), &request);
+        let mut json = serde_json::to_value(&record).unwrap();
+        assert_eq!((record.has_secrets(), &record.secrets), (true, &vec!["TOKEN".to_owned()]));
+        assert!(!json.to_string().contains("theirs"), "{json}");
+        // One that was written by an older lampyr has none.
+        json.as_object_mut().unwrap().remove("secrets");
+        assert!(!serde_json::from_value::<SessionRecord>(json).unwrap().has_secrets());
+    }
+}
