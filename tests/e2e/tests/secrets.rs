@@ -50,6 +50,9 @@ fn a_secret_is_put_in_for_its_host_and_comes_back_as_blots() {
             assert!(!said.contains(VALUE), "{said}");
         }
         assert_eq!(heard(lab).len(), 2, "{:?}", heard(lab));
+        // Who asks no variable whom to trust finds it in the image's bundle.
+        let bare = "env -i curl -sS -o /dev/null https://secret.example.com/echo";
+        session.sh(bare).success();
         // Python, on a connection that is kept: 20 requests, each with it.
         let many = r"
 import os, socket, ssl
