@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
 
 use lampyr_net::{
-    Class, Domain, Guard, Heard, Inbox, Kind, Need, Policy, Question, Reason, class, hear,
+    Access, Class, Domain, Guard, Heard, Inbox, Kind, Need, Policy, Question, Reason, class, hear,
     hear_answer, read_policy, serve,
 };
 use lampyr_proto::Card;
@@ -74,7 +74,7 @@ fn play(stream: &[u8]) {
     let Ok((mut guest, host)) = UnixStream::pair() else { panic!("no sockets") };
     let ready = host.set_nonblocking(true).and_then(|()| guest.write_all(stream));
     ready.and_then(|()| guest.shutdown(std::net::Shutdown::Write)).unwrap_or_default();
-    RUNTIME.block_on(serve(host, CARD, Policy::default()));
+    let _ = RUNTIME.block_on(serve(host, CARD, Access::default()));
     let _ = guest.set_nonblocking(true);
     let _ = guest.read(&mut [0; 4096]);
 }

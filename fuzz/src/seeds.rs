@@ -71,6 +71,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         hostname: "guest".into(),
         machine_id: "0".repeat(32),
         card: None,
+        authority: None,
     };
     let welcome = Event::Welcome(Welcome { generation: 1, kernel: "6.12".into() });
     let argv = Request::Exec(Box::new(Exec::new(Job::Argv(vec!["ls".into(), "-l".into()]))));

@@ -22,6 +22,8 @@ type Step = (&'static str, fn() -> Result<()>);
 /// Runs the steps up to the first that fails, and sums up.
 pub(crate) fn test(extent: Extent) -> Result<()> {
     let mut summary = Vec::new();
+    // What an earlier run has left says nothing of this one.
+    let _ = std::fs::remove_file(workspace::skipped());
     let mut outcome = Ok(());
     for (name, step) in steps(extent) {
         say(&format!("==> {name}"));
@@ -34,10 +36,16 @@ pub(crate) fn test(extent: Extent) -> Result<()> {
     }
     let failed = usize::from(outcome.is_err());
     let passed = summary.len() - failed;
+    let skipped = skipped();
+    summary.extend(skipped.lines().map(|test| format!("skipped: {test}")));
     if let Err(failure) = &outcome {
         say(&format!("error: {failure}"));
     }
-    answer(&format!("\n{}\n{passed} passed, {failed} failed", summary.join("\n")));
+    answer(&format!(
+        "\n{}\n{passed} passed, {failed} failed, {} tests skipped",
+        summary.join("\n"),
+        skipped.lines().count()
+    ));
     outcome.map_err(|_| Failure::told())
 }
 
@@ -79,9 +87,15 @@ fn tests() -> Result<()> {
     run(&mut command)
 }
 
+/// The tests that were not made, for want of what they need: a line for each.
+fn skipped() -> String {
+    std::fs::read_to_string(workspace::skipped()).unwrap_or_default()
+}
+
 /// The end-to-end tests try the release build.
 fn e2e_tests() -> Result<()> {
     run(runner()
+        .env("LAMPYR_E2E_SKIPPED", workspace::skipped())
         .args(["-p", "lampyr-e2e"])
         .env("LAMPYR_BIN", workspace::lampyr())
         .env("LAMPYR_HOME", workspace::test_home())

@@ -9,6 +9,7 @@ use lampyr_proto::Resumed;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::card;
+use crate::trust::trust;
 
 /// How far a new identity may reach.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,7 @@ impl Identity {
         set_clock(new.clock_ns)?;
         rustix::system::sethostname(new.hostname.as_bytes())?;
         new.card.as_ref().map_or(Ok(()), card::assume)?;
+        new.authority.as_deref().map_or(Ok(()), trust)?;
         match &self.machine_id {
             Some(file) => file.write_all_at(format!("{}\n", new.machine_id).as_bytes(), 0),
             None => Ok(()),

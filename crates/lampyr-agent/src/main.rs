@@ -36,6 +36,7 @@ mod serve;
 mod spawn;
 #[cfg(target_os = "linux")]
 mod terminal;
+mod trust;
 #[cfg(target_os = "linux")]
 mod user;
 #[cfg(target_os = "linux")]

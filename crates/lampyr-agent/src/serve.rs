@@ -212,7 +212,7 @@ impl Server {
             | Request::Status
             | Request::Stop(_)
             | Request::Restrict(_)
-            | Request::Copy(_)
+            | Request::Copy(..)
             | Request::Log
             | Request::Undo(_)
             | Request::Suggest

@@ -273,6 +273,7 @@ fn a_rested_agent_runs_nothing_before_it_knows_who_it_is() {
     agent.until(|heard| matches!(heard.events(1), [Event::Failed(_)]));
     let new = Resumed {
         card: None,
+        authority: None,
         entropy: vec![7; 64],
         clock_ns: 0,
         hostname: "somebody".into(),
@@ -329,6 +330,7 @@ fn what_runs_while_it_is_copied_runs_on_in_the_copy_with_nobody_to_hear_it() {
         hostname: "copy".into(),
         machine_id: "0".repeat(32),
         card: None,
+        authority: None,
     };
     agent.open(2, &Request::Resumed(resumed));
     agent.until(|heard| heard.events(2) == [Event::Done]);

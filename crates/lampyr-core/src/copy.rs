@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sandbox::Saved;
 use crate::template::{DEVICES, Description, Ground, Moment, layer_name};
-use crate::{Error, SessionRequest};
+use crate::{Access, Error, SessionRequest};
 
 const NOTE: &str = "copy.json";
 pub(crate) const PAGES: &str = "pages";
@@ -42,6 +42,10 @@ pub(crate) struct Copy {
     pub(crate) request: SessionRequest,
 }
 
+fn without_secrets(access: Access) -> Access {
+    Access { secrets: Vec::new(), ..access }
+}
+
 impl Copy {
     /// Writes down in `dir` what was saved there, and gives the layers of its
     /// disk names there, so that they outlive the session.
@@ -61,7 +65,11 @@ impl Copy {
             layers: ground.layers.len(),
             snapshot: ground.snapshot,
             pause_us: u64::try_from(saved.pause.as_micros()).unwrap_or(u64::MAX),
-            request: request.clone(),
+            // Secrets are written down nowhere.
+            request: SessionRequest {
+                net: request.net.clone().map(without_secrets),
+                ..request.clone()
+            },
         };
         Ok(write_json(&dir.join(NOTE), &note)?)
     }

@@ -160,6 +160,9 @@ pub enum Error {
     /// What a fork was made of is gone.
     #[error("what the fork was made of is gone")]
     ForkGone,
+    /// A session with secrets is not copied unless that is said.
+    #[error("the session holds secrets, and a copy would be somebody else's")]
+    HoldsSecrets,
     /// The machine is somebody else's.
     #[error("this VM is not ours to copy")]
     NotOurs,
@@ -245,6 +248,7 @@ impl Error {
             Self::NameTaken(_)
             | Self::VolumeTaken(_)
             | Self::NoPoint(_)
+            | Self::HoldsSecrets
             | Self::SnapshotTaken(_)
             | Self::SnapshotNeeded { .. }
             | Self::File { .. }
@@ -292,6 +296,9 @@ impl Error {
             Self::NoPoint(Some(_)) => Some("`lampyr log SID` shows those that there are".into()),
             Self::NoPoint(None) => {
                 Some("start sessions with --checkpoints N, and run something".into())
+            }
+            Self::HoldsSecrets => {
+                Some("--with-secrets copies it all the same, without their values".into())
             }
             Self::NoSnapshot(_) => Some("`lampyr snapshot list` shows those that there are".into()),
             Self::SnapshotTaken(name) => Some(format!("`lampyr snapshot rm {name}` removes it")),

@@ -31,6 +31,9 @@ pub struct ForkRequest {
     pub count: u32,
     /// Whether each ends with its leash.
     pub attached: bool,
+    /// Fork it even if it holds secrets. The forks hold none: what is in their
+    /// place in the guest opens nothing.
+    pub with_secrets: bool,
 }
 
 /// What came of forking a session.
@@ -92,7 +95,7 @@ pub async fn fork(
 ) -> Result<Forked, Error> {
     let staging = host.store.stage()?;
     let client = SessionClient::connect(host.store.root(), word).await?;
-    let copy = client.copy_to(staging.path()).await?;
+    let copy = client.copy_to(staging.path(), wanted.with_secrets).await?;
     let (id, _held) = template(host, &copy, &staging)?;
     drop(staging);
     let request = SessionRequest {

@@ -37,7 +37,10 @@ mod volume;
 mod wish;
 
 /// What a VM may reach.
-pub use lampyr_net::{BadFile, BadPolicy, MAX_FILE as MAX_POLICY_FILE, Policy, Rule, read_policy};
+pub use lampyr_net::{
+    Access, BadFile, BadPolicy, BadSecret, Domain, MAX_FILE as MAX_POLICY_FILE, Policy, Rule,
+    Secret, USUAL_HEADER, read_policy,
+};
 /// Signals and window sizes for a command, and what it did on the network.
 pub use lampyr_proto::{Control, Denied, NetUse, Point, Window};
 /// What is known of a guest's file.
@@ -168,7 +171,7 @@ pub struct RunRequest {
     /// What of this host the VM sees.
     pub mounts: Vec<Mount>,
     /// What it may reach; without that it has no network card.
-    pub net: Option<Policy>,
+    pub net: Option<Access>,
 }
 
 impl RunRequest {

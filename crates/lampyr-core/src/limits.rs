@@ -14,6 +14,8 @@ const LEAST_DISK: Size = Size::mib(1024);
 const MOST_DISK: Size = Size::mib(16 << 20);
 /// The least that a volume can be bounded to.
 const LEAST_QUOTA: Size = Size::mib(1);
+/// The slowest network that anybody could want, in bytes a second.
+const LEAST_RATE: Size = Size::bytes(1 << 10);
 
 /// What a host has to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,12 @@ pub fn disk_size(asked: Size) -> Result<Size, BadShape> {
 pub fn quota(asked: Size) -> Result<Size, BadShape> {
     let small = asked < LEAST_QUOTA;
     if small { Err(BadShape::TooSmall { asked, least: LEAST_QUOTA }) } else { Ok(asked) }
+}
+
+/// A network of at most so many bytes a second.
+pub fn rate(asked: Size) -> Result<Size, BadShape> {
+    let small = asked < LEAST_RATE;
+    if small { Err(BadShape::TooSmall { asked, least: LEAST_RATE }) } else { Ok(asked) }
 }
 
 /// Why a session cannot be called so.

@@ -3,16 +3,43 @@
 use std::io;
 
 use lampyr_engine::Machine;
-use lampyr_net::{Mark, Network, Policy};
-use lampyr_proto::{Denied, NetUse};
+use lampyr_net::{Access, Mark, Network};
+use lampyr_proto::{AUTHORITY, BUNDLE, Denied, NetUse};
 
 use crate::Error;
 
 /// Starts the network of a machine that has a card.
-pub(crate) fn start(machine: &mut dyn Machine, policy: &Policy) -> Result<Network, Error> {
+pub(crate) fn start(machine: &mut dyn Machine, access: &Access) -> Result<Network, Error> {
     let none = || Error::Network(io::Error::other("this engine gives its machines no card"));
     let line = machine.card().ok_or_else(none)?.into_std().map_err(Error::Network)?;
-    Network::start(line, policy.clone()).map_err(Error::Network)
+    Network::start(line, access.clone()).map_err(Error::Network)
+}
+
+/// What programs ask for a bundle of authorities.
+const TRUSTING: [&str; 7] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+];
+/// What asks for those that are trusted besides.
+const TRUSTING_BESIDES: [&str; 2] = ["DENO_CERT", "NODE_EXTRA_CA_CERTS"];
+
+/// The variables by which everything in a guest knows its secrets, and whom to
+/// trust with them.
+pub(crate) fn variables(access: Option<&Access>) -> Vec<(String, String)> {
+    let secrets = access.map(|access| access.secrets.as_slice()).unwrap_or_default();
+    if secrets.is_empty() {
+        return Vec::new();
+    }
+    let held = secrets.iter().map(|secret| (secret.name(), secret.placeholder()));
+    let bundle = TRUSTING.iter().map(|name| (*name, BUNDLE));
+    let besides = TRUSTING_BESIDES.iter().map(|name| (*name, AUTHORITY));
+    let all = held.chain(bundle).chain(besides);
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// The most bytes of rules that go into one answer.

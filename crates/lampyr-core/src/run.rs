@@ -13,7 +13,8 @@ use crate::mount::Mounts;
 use crate::sandbox::{Resting, Sandbox};
 use crate::template::{Purpose, Template};
 use crate::{
-    Error, Host, Origin, Outcome, Output, RunError, RunRequest, Trace, Usage, files, pool, wish,
+    Error, Host, Origin, Outcome, Output, RunError, RunRequest, Trace, Usage, files, network, pool,
+    wish,
 };
 
 /// How long each `--copy` and `--download` may take.
@@ -79,7 +80,8 @@ pub(crate) struct Wished {
 
 pub(crate) fn wished(request: &RunRequest, image: &Image) -> Result<Wished, Error> {
     let command = wish::command(request.command.as_ref(), image)?;
-    let (env, workdir) = (request.env.clone(), request.workdir.clone());
+    let (mut env, workdir) = (request.env.clone(), request.workdir.clone());
+    wish::add(&mut env, network::variables(request.net.as_ref()));
     let exec = Exec { env, workdir, ..Exec::new(job(&command)) };
     let exec = wish::fill_in(exec, &image.config);
     Ok(Wished { exec, stop_signal: wish::stop_signal(&image.config) })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lampyr_engine::{CopyTo, EngineError, Machine};
-use lampyr_net::{Mark, Network, Policy};
+use lampyr_net::{Access, Mark, Network};
 use lampyr_proto::{Event, NetUse, Request, Resumed};
 use lampyr_store::{Lock, Part, at};
 use lampyr_types::SandboxId;
@@ -140,12 +140,12 @@ impl Resting {
         Ok(Self { id, machine, line, patience: RESUME_WAIT, home, ground })
     }
 
-    /// Makes it somebody, with a network under `policy` where its machine has a
+    /// Makes it somebody, with `access` to a network where its machine has a
     /// card. What is asked before [`Sandbox::awake`] is done after it has heard
     /// who it is.
-    pub(crate) async fn rouse(self, policy: Option<&Policy>) -> Result<Sandbox, Error> {
+    pub(crate) async fn rouse(self, access: Option<&Access>) -> Result<Sandbox, Error> {
         let Self { id, mut machine, line, patience, home, ground } = self;
-        let network = policy.map(|policy| network::start(&mut *machine, policy)).transpose()?;
+        let network = access.map(|access| network::start(&mut *machine, access)).transpose()?;
         let network = network.map(Arc::new);
         let channel = Channel::greet(line);
         let mut sandbox =
@@ -160,10 +160,10 @@ impl Sandbox {
     pub(crate) async fn launch(
         host: &Host,
         template: &Template,
-        policy: Option<&Policy>,
+        access: Option<&Access>,
         trace: &Trace,
     ) -> Result<Self, Error> {
-        Resting::restore(host, template, trace).await?.rouse(policy).await
+        Resting::restore(host, template, trace).await?.rouse(access).await
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -225,7 +225,7 @@ impl Sandbox {
         host: &Host,
         dir: &Path,
         layers: &[PathBuf],
-        policy: Option<&Policy>,
+        access: Option<&Access>,
     ) -> Result<Box<dyn Machine>, Error> {
         let Some(mut ground) = self.ground.clone() else { return Err(Error::NotOurs) };
         ground.layers = layers.to_vec();
@@ -234,7 +234,7 @@ impl Sandbox {
         let restored = host.engine.restore(&ground.shape.spec, restore).await;
         let mut machine = restored.inspect_err(|_| self.home.drop_layer())?;
         let channel = Channel::greet(connection(&mut *machine)?);
-        let network = policy.map(|policy| network::start(&mut *machine, policy)).transpose()?;
+        let network = access.map(|access| network::start(&mut *machine, access)).transpose()?;
         let before = std::mem::replace(&mut self.machine, machine);
         (self.channel, self.network) = (channel, network.map(Arc::new));
         self.ground = Some(ground);
@@ -250,8 +250,10 @@ impl Sandbox {
     /// Tells the guest who it is now; no command runs before it knows.
     async fn wake(&mut self, id: SandboxId) -> Result<(), Error> {
         let channel = self.channel.clone();
-        let card = self.network.as_deref().map(Network::card);
-        let resumed = Request::Resumed(Resumed { card, ..identity(id) });
+        let network = self.network.as_deref();
+        let card = network.map(Network::card);
+        let authority = network.and_then(Network::authority).map(str::to_owned);
+        let resumed = Request::Resumed(Resumed { card, authority, ..identity(id) });
         let told = async { Ok(channel.open(&resumed).await?) };
         self.waking = Some(self.while_alive(told).await?);
         Ok(())
@@ -356,5 +358,6 @@ fn identity(id: SandboxId) -> Resumed {
         hostname: format!("lampyr-{}", &hex[..8]),
         machine_id: hex,
         card: None,
+        authority: None,
     }
 }

@@ -12,7 +12,7 @@ mod relay;
 pub(crate) mod socket;
 pub(crate) mod start;
 
-use crate::{Forward, Mount, Origin, Policy};
+use crate::{Access, Forward, Mount, Origin};
 use lampyr_engine::MachineSpec;
 use lampyr_types::{Name, Size};
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ pub struct SessionRequest {
     /// What of this host it sees.
     pub mounts: Vec<Mount>,
     /// What it may reach; without that it has no network card.
-    pub net: Option<Policy>,
+    pub net: Option<Access>,
     /// Before how many of the last commands it is remembered what it was.
     #[serde(default)]
     pub checkpoints: u32,

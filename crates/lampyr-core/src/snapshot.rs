@@ -62,6 +62,9 @@ pub struct SnapshotRequest {
     pub name: Name,
     /// Whether it replaces one that has the name.
     pub overwrite: bool,
+    /// Take it even if the session holds secrets. What is launched from it
+    /// holds none.
+    pub with_secrets: bool,
     /// What to tell it by.
     pub labels: BTreeMap<String, String>,
 }
@@ -96,7 +99,7 @@ pub async fn create_snapshot(
     refuse_taken(&host.store, request)?;
     let staging = host.store.stage()?;
     let client = SessionClient::connect(host.store.root(), word).await?;
-    let copy = client.copy_to(staging.path()).await?;
+    let copy = client.copy_to(staging.path(), request.with_secrets).await?;
     let task = host.progress.begin("storing the snapshot");
     let pause = copy.pause;
     let keeping = keep(host, request, &copy, staging.path());

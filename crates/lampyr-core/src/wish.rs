@@ -32,15 +32,23 @@ pub(crate) fn command(asked: Option<&Command>, image: &Image) -> Result<Command,
 /// Fills in what a command leaves open.
 pub(crate) fn fill_in(mut exec: Exec, config: &Config) -> Exec {
     let pairs = config.env.iter().filter_map(|pair| pair.split_once('='));
-    for (key, value) in pairs {
-        if !exec.env.iter().any(|(own, _)| own == key) {
-            exec.env.push((key.to_owned(), value.to_owned()));
-        }
-    }
+    add(&mut exec.env, pairs.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     exec.workdir = exec.workdir.or_else(|| told(&config.workdir));
     exec.user = exec.user.or_else(|| told(&config.user));
     exec
+}
+
+/// Adds the variables that nobody has set.
+pub(crate) fn add(
+    env: &mut Vec<(String, String)>,
+    more: impl IntoIterator<Item = (String, String)>,
+) {
+    for (key, value) in more {
+        if !env.iter().any(|(own, _)| *own == key) {
+            env.push((key, value));
+        }
+    }
 }
 
 /// The signal that asks a command of the image to end.

@@ -16,6 +16,7 @@ use tokio::net::UdpSocket;
 
 use crate::framing::{MAX_FRAME, Outbox};
 use crate::gate::Ends;
+use crate::rate::Way;
 use crate::shared::Shared;
 
 /// The most conversations at once.
@@ -85,6 +86,7 @@ impl Datagrams {
         cx: &mut Context<'_>,
         card: &Card,
         out: &mut Outbox,
+        limit: &mut Way,
         shared: &Shared,
     ) -> bool {
         let (mut moved, now) = (false, Instant::now());
@@ -93,10 +95,13 @@ impl Datagrams {
                 let Poll::Ready(Ok(())) = flow.socket.poll_recv_ready(cx) else { break };
                 let Ok(length) = flow.socket.try_recv(&mut self.buffer) else { continue };
                 flow.last = now;
+                moved = true;
+                if !limit.passes(length) {
+                    continue;
+                }
                 let payload = self.buffer.get(..length).unwrap_or_default();
                 say(card, out, ends.there, ends.guest, payload);
                 shared.count(0, length);
-                moved = true;
             }
         }
         moved

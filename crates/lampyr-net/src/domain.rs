@@ -2,14 +2,22 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The longest name that there can be.
 const MAX_NAME: usize = 253;
 /// The longest part of one.
 const MAX_LABEL: usize = 63;
 
 /// A host's name: lower case, no dot at its end.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Domain(String);
+
+/// Some text is the name of no host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not the name of a host")]
+pub struct NoDomain;
 
 impl Domain {
     /// Reads a name; on an error says at which byte it goes wrong.
@@ -51,6 +59,20 @@ impl Domain {
     /// Whether it is below `other`, and not that itself.
     pub fn is_below(&self, other: &Self) -> bool {
         self.0.strip_suffix(&other.0).is_some_and(|rest| rest.ends_with('.'))
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = NoDomain;
+
+    fn try_from(text: String) -> Result<Self, NoDomain> {
+        Self::parse(&text).map_err(|_| NoDomain)
+    }
+}
+
+impl From<Domain> for String {
+    fn from(name: Domain) -> Self {
+        name.0
     }
 }
 

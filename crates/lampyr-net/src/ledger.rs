@@ -151,7 +151,9 @@ fn hint(host: &str, port: u16, proto: &str, reason: Reason) -> Option<String> {
     let suffix = if proto == "udp" { "/udp" } else { "" };
     match reason {
         Reason::Host => Some(format!("host:{port}")),
-        Reason::Rule | Reason::Reserved | Reason::TooMany | Reason::NoHost => None,
+        Reason::Rule | Reason::Reserved | Reason::TooMany | Reason::NoHost | Reason::Untrusted => {
+            None
+        }
         _ => Some(format!("{host}:{port}{suffix}")),
     }
 }

@@ -6,6 +6,7 @@
 //! those that are open. It needs no privilege, no interface and no route of
 //! the host's.
 
+mod access;
 mod address;
 mod card;
 mod datagrams;
@@ -18,23 +19,27 @@ mod framing;
 mod gate;
 mod guard;
 mod hello;
+mod intercept;
 mod ledger;
 mod names;
 mod network;
 mod pins;
 mod policy;
 mod queue;
+mod rate;
 mod reach;
 mod relay;
 mod request;
 mod resolver;
 mod rule;
+mod secret;
 mod shared;
 mod stack;
 
+pub use access::Access;
 pub use address::{Class, class};
 pub use dns::{Kind, Question, Said, ask, hear as hear_answer};
-pub use domain::Domain;
+pub use domain::{Domain, NoDomain};
 pub use file::{BadFile, MAX_FILE, read as read_policy, schema};
 pub use framing::{Broken, Inbox, MAX_FRAME, Outbox};
 pub use gate::{Ends, Heard, hear};
@@ -45,3 +50,4 @@ pub use names::HOST_NAME;
 pub use network::{Network, serve};
 pub use policy::{BadPolicy, MAX_RULES, Policy, Reason, Verdict};
 pub use rule::{BadRule, Flow, Group, Protocol, Rule, Target};
+pub use secret::{BadSecret, Secret, USUAL_HEADER};

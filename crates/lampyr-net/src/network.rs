@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 use lampyr_proto::Card;
 use tokio::sync::oneshot;
 
+use crate::access::Access;
 use crate::card;
+use crate::intercept::Interceptor;
 use crate::ledger::{Denied, Mark, Traffic};
 use crate::policy::Policy;
 use crate::shared::Shared;
@@ -25,11 +27,11 @@ pub struct Network {
 
 impl Network {
     /// Serves the guest's card on `line`, framed as QEMU does it.
-    pub fn start(line: UnixStream, policy: Policy) -> io::Result<Self> {
+    pub fn start(line: UnixStream, access: Access) -> io::Result<Self> {
         line.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let card = card::random();
-        let shared = Arc::new(Shared::new(policy));
+        let shared = Arc::new(Shared::new(access)?);
         let (stop, stopped) = oneshot::channel::<()>();
         let own = shared.clone();
         let serve = move || {
@@ -49,6 +51,11 @@ impl Network {
     /// The guest's card.
     pub fn card(&self) -> Card {
         self.card
+    }
+
+    /// Whom the guest is to trust besides, as PEM, where it has secrets.
+    pub fn authority(&self) -> Option<&str> {
+        self.shared.interceptor.as_deref().map(Interceptor::authority)
     }
 
     /// The policy in force.
@@ -79,8 +86,9 @@ impl Network {
 
 /// Serves a guest's card until the other end of `line` is gone, within a
 /// runtime of the caller's.
-pub async fn serve(line: UnixStream, card: Card, policy: Policy) {
-    serve_shared(line, card, Arc::new(Shared::new(policy))).await;
+pub async fn serve(line: UnixStream, card: Card, access: Access) -> io::Result<()> {
+    serve_shared(line, card, Arc::new(Shared::new(access)?)).await;
+    Ok(())
 }
 
 async fn serve_shared(line: UnixStream, card: Card, shared: Arc<Shared>) {

@@ -69,6 +69,8 @@ pub enum Reason {
     HiddenDns,
     /// There are too many of them already.
     TooMany,
+    /// It leads to a server that cannot show that it is the host of a secret.
+    Untrusted,
 }
 
 impl Reason {
@@ -86,6 +88,7 @@ impl Reason {
             Self::NoHost => "no-host-name",
             Self::HiddenDns => "hidden-dns",
             Self::TooMany => "too-many",
+            Self::Untrusted => "untrusted-server",
         }
     }
 }

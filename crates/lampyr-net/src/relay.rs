@@ -1,4 +1,5 @@
-//! One stream of a guest's and the connection of ours that stands for it.
+//! One stream of a guest's and the connection of ours that stands for it; or,
+//! where that is to the host of a secret, what comes between the two.
 //!
 //! Nothing is held but what the stack's own buffers hold, and the beginning of
 //! a stream that is guarded: whoever is slow slows the other end.
@@ -6,15 +7,20 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, State};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::domain::Domain;
 use crate::guard::{Guard, MAX_HELD};
+use crate::hello::is_tls;
 use crate::policy::{Policy, Reason, Verdict};
+use crate::rate::{Limits, Way};
 use crate::rule::{Flow, Protocol};
 use crate::shared::Shared;
 
@@ -53,6 +59,46 @@ impl Opened {
     }
 }
 
+/// The other end of a stream.
+enum Host {
+    /// The host itself.
+    Plain(TcpStream),
+    /// What comes between, in plain sight of nobody but us.
+    Between(DuplexStream),
+    /// Nobody any more.
+    Nobody,
+}
+
+impl Host {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Between(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Nobody => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Reads some bytes; none: there are no more.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(room);
+        let read = match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Self::Between(stream) => Pin::new(stream).poll_read(cx, &mut room),
+            Self::Nobody => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        read.map_ok(|()| room.filled().len())
+    }
+
+    /// Says that nothing more comes from the guest.
+    fn end(&mut self, cx: &mut Context<'_>) {
+        let _ = match self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Between(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Nobody => Poll::Ready(Ok(())),
+        };
+    }
+}
+
 /// A stream.
 pub(crate) struct Relay {
     pub(crate) handle: SocketHandle,
@@ -60,7 +106,7 @@ pub(crate) struct Relay {
     opened: Opened,
     /// Whom it says that it is for.
     name: Option<Domain>,
-    host: TcpStream,
+    host: Host,
     guard: Option<Guard>,
     /// What the guard holds, and how much of it may go.
     held: Vec<u8>,
@@ -88,7 +134,7 @@ impl Relay {
         host: TcpStream,
         guard: Option<Guard>,
     ) -> Self {
-        let (held, cleared) = (Vec::new(), 0);
+        let (held, cleared, host) = (Vec::new(), 0, Host::Plain(host));
         let (guest_done, host_done) = (false, false);
         let (name, noted) = (None, false);
         Self {
@@ -150,7 +196,8 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         sockets: &mut SocketSet<'_>,
-        shared: &Shared,
+        limits: &mut Limits,
+        shared: &Arc<Shared>,
     ) -> Pumped {
         let socket = sockets.get_mut::<Socket<'_>>(self.handle);
         match socket.state() {
@@ -162,17 +209,17 @@ impl Relay {
             _ => socket.set_timeout(None),
         }
         let up = match self.guard {
-            Some(_) => match self.guarded(cx, socket, shared) {
+            Some(_) => match self.guarded(cx, socket, &mut limits.up, shared) {
                 Ok(up) => up,
                 Err(reason) => return Pumped::Refused(reason),
             },
-            None => self.up(cx, socket, shared),
+            None => self.up(cx, socket, &mut limits.up, shared),
         };
-        let (Ok(up), Ok(down)) = (up, self.down(cx, socket, shared)) else {
+        let (Ok(up), Ok(down)) = (up, self.down(cx, socket, &mut limits.down, shared)) else {
             socket.abort();
             return Pumped::Moved(true);
         };
-        let ended = self.end_up(socket);
+        let ended = self.end_up(cx, socket);
         self.note(shared);
         Pumped::Moved(up | down | ended)
     }
@@ -182,27 +229,24 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket<'_>,
+        limit: &mut Way,
         shared: &Shared,
     ) -> io::Result<bool> {
-        let mut moved = false;
-        while socket.can_recv() {
-            let Poll::Ready(ready) = self.host.poll_write_ready(cx) else { break };
-            ready?;
-            let host = &self.host;
-            let sent = socket.recv(|bytes| match host.try_write(bytes) {
-                Ok(n) => (n, Ok(n)),
-                Err(e) => (0, Err(e)),
-            });
-            match sent.unwrap_or(Ok(0)) {
-                Ok(n) => {
-                    shared.count(n, 0);
-                    moved |= n > 0;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
-            }
+        let (share, mut moved) = (limit.share(), 0);
+        while socket.can_recv() && moved < share {
+            let host = &mut self.host;
+            let sent =
+                socket.recv(|bytes| match host.poll_write(cx, first(bytes, share - moved)) {
+                    Poll::Ready(Ok(n)) => (n, Poll::Ready(Ok(n))),
+                    other => (0, other),
+                });
+            let Ok(Poll::Ready(sent)) = sent else { break };
+            let sent = sent?;
+            shared.count(sent, 0);
+            moved += sent;
         }
-        Ok(moved)
+        limit.spent(moved, moved >= share && socket.can_recv());
+        Ok(moved > 0)
     }
 
     /// From the guest, by way of the guard.
@@ -210,20 +254,25 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket<'_>,
-        shared: &Shared,
+        limit: &mut Way,
+        shared: &Arc<Shared>,
     ) -> Result<io::Result<bool>, Reason> {
         let mut moved = false;
         loop {
-            let heard = self.hold(socket);
+            let heard = self.hold(socket, limit);
+            let open = self.is_open();
             self.judge(shared)?;
+            if !open && self.is_open() {
+                self.come_between(shared)?;
+            }
             self.release(socket)?;
             let sent = match self.send_cleared(cx, shared) {
                 Ok(sent) => sent,
                 Err(e) => return Ok(Err(e)),
             };
-            if self.guard.as_ref().is_some_and(Guard::is_open) && self.held.is_empty() {
+            if self.is_open() && self.held.is_empty() {
                 (self.guard, self.held) = (None, Vec::new());
-                return Ok(self.up(cx, socket, shared).map(|_| true));
+                return Ok(self.up(cx, socket, limit, shared).map(|_| true));
             }
             if !heard && !sent {
                 return Ok(Ok(moved));
@@ -232,18 +281,20 @@ impl Relay {
         }
     }
 
-    fn hold(&mut self, socket: &mut Socket<'_>) -> bool {
-        let room = MAX_HELD.saturating_sub(self.held.len());
+    fn hold(&mut self, socket: &mut Socket<'_>, limit: &mut Way) -> bool {
+        let (room, share) = (MAX_HELD.saturating_sub(self.held.len()), limit.share());
         if room == 0 || !socket.can_recv() {
             return false;
         }
         let held = &mut self.held;
         let taken = socket.recv(|bytes| {
-            let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
+            let taken = first(bytes, room.min(share));
             held.extend_from_slice(taken);
             (taken.len(), taken.len())
         });
-        taken.is_ok_and(|n| n > 0)
+        let taken = taken.unwrap_or(0);
+        limit.spent(taken, taken >= share);
+        taken > 0
     }
 
     fn judge(&mut self, shared: &Shared) -> Result<(), Reason> {
@@ -267,6 +318,25 @@ impl Relay {
         done
     }
 
+    fn is_open(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_open)
+    }
+
+    /// Lets no hello through to the host of a secret: that is ours to answer.
+    fn come_between(&mut self, shared: &Arc<Shared>) -> Result<(), Reason> {
+        let (Some(interceptor), Some(name)) = (&shared.interceptor, &self.name) else {
+            return Ok(());
+        };
+        // All that the guest has said so far is held.
+        if !is_tls(&self.held) || !interceptor.is_for(name) {
+            return Ok(());
+        }
+        if let Host::Plain(server) = std::mem::replace(&mut self.host, Host::Nobody) {
+            self.host = Host::Between(interceptor.begin(name, self.there, server, shared)?);
+        }
+        Ok(())
+    }
+
     /// What is held when the guest has said all is judged as it is.
     fn release(&mut self, socket: &Socket<'_>) -> Result<(), Reason> {
         let Some(guard) = self.guard.as_ref().filter(|_| !socket.may_recv()) else { return Ok(()) };
@@ -278,13 +348,9 @@ impl Relay {
     fn send_cleared(&mut self, cx: &mut Context<'_>, shared: &Shared) -> io::Result<bool> {
         let mut sent = 0;
         while sent < self.cleared {
-            let Poll::Ready(ready) = self.host.poll_write_ready(cx) else { break };
-            ready?;
-            match self.host.try_write(self.held.get(sent..self.cleared).unwrap_or_default()) {
-                Ok(n) => sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
-            }
+            let bytes = self.held.get(sent..self.cleared).unwrap_or_default();
+            let Poll::Ready(written) = self.host.poll_write(cx, bytes) else { break };
+            sent += written?;
         }
         self.held.drain(..sent);
         self.cleared -= sent;
@@ -297,40 +363,47 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut Socket<'_>,
+        limit: &mut Way,
         shared: &Shared,
     ) -> io::Result<bool> {
-        let mut moved = false;
-        while !self.host_done && socket.can_send() {
-            let Poll::Ready(ready) = self.host.poll_read_ready(cx) else { break };
-            ready?;
-            let host = &self.host;
-            let read = socket.send(|room| match host.try_read(room) {
-                Ok(n) => (n, Ok(n)),
-                Err(e) => (0, Err(e)),
+        let (share, mut count, mut moved) = (limit.share(), 0, false);
+        while !self.host_done && socket.can_send() && count < share {
+            let (host, most) = (&mut self.host, share - count);
+            let read = socket.send(|room| match host.poll_read(cx, first_mut(room, most)) {
+                Poll::Ready(Ok(n)) => (n, Poll::Ready(Ok(n))),
+                other => (0, other),
             });
-            match read.unwrap_or(Err(io::ErrorKind::WouldBlock.into())) {
-                Ok(0) => {
-                    socket.close();
-                    (self.host_done, moved) = (true, true);
-                }
-                Ok(n) => {
-                    shared.count(0, n);
-                    moved = true;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
+            let Ok(Poll::Ready(read)) = read else { break };
+            let read = read?;
+            if read == 0 {
+                socket.close();
+                self.host_done = true;
             }
+            shared.count(0, read);
+            count += read;
+            moved = true;
         }
+        limit.spent(count, count >= share && !self.host_done);
         Ok(moved)
     }
 
     /// Passes on that the guest has said all.
-    fn end_up(&mut self, socket: &mut Socket<'_>) -> bool {
+    fn end_up(&mut self, cx: &mut Context<'_>, socket: &mut Socket<'_>) -> bool {
         if self.guest_done || socket.may_recv() || !self.held.is_empty() {
             return false;
         }
         self.guest_done = true;
-        let _ = rustix::net::shutdown(&self.host, rustix::net::Shutdown::Write);
+        self.host.end(cx);
         true
     }
+}
+
+/// The first of some bytes, so many at most.
+fn first(bytes: &[u8], most: usize) -> &[u8] {
+    bytes.get(..most).unwrap_or(bytes)
+}
+
+fn first_mut(bytes: &mut [u8], most: usize) -> &mut [u8] {
+    let length = bytes.len().min(most);
+    bytes.get_mut(..length).unwrap_or_default()
 }

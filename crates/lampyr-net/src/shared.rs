@@ -1,10 +1,13 @@
 //! What the stack and its owner both look at.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::access::Access;
+use crate::intercept::Interceptor;
 use crate::ledger::{Denied, Ledger, Mark, Traffic};
 use crate::policy::Policy;
 
@@ -12,16 +15,28 @@ use crate::policy::Policy;
 #[derive(Debug)]
 pub(crate) struct Shared {
     policy: watch::Sender<Arc<Policy>>,
+    /// Where the guest has secrets.
+    pub(crate) interceptor: Option<Arc<Interceptor>>,
+    /// The most bytes a second, each way.
+    pub(crate) rate: Option<u64>,
     ledger: Mutex<Ledger>,
     sent: AtomicU64,
     received: AtomicU64,
 }
 
 impl Shared {
-    pub(crate) fn new(policy: Policy) -> Self {
-        let policy = watch::Sender::new(Arc::new(policy));
+    pub(crate) fn new(access: Access) -> io::Result<Self> {
+        let policy = watch::Sender::new(Arc::new(access.policy));
+        let interceptor = Interceptor::new(&access.secrets)?.map(Arc::new);
         let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { policy, ledger: Mutex::default(), sent, received }
+        Ok(Self {
+            policy,
+            interceptor,
+            rate: access.rate,
+            ledger: Mutex::default(),
+            sent,
+            received,
+        })
     }
 
     pub(crate) fn policy(&self) -> Arc<Policy> {

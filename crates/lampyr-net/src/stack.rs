@@ -35,6 +35,7 @@ use crate::ledger::Denied;
 use crate::names::Names;
 use crate::policy::{Reason, Verdict};
 use crate::queue::Queue;
+use crate::rate::Limits;
 use crate::reach::{Reach, reach};
 use crate::relay::{Opened, Pumped, Relay};
 use crate::rule::{Flow, Protocol};
@@ -74,6 +75,7 @@ pub(crate) struct Stack {
     held: HashMap<Ends, Vec<u8>>,
     dials: JoinSet<Dialled>,
     datagrams: Datagrams,
+    limits: Limits,
     names: Names,
     born: Instant,
     alarm: Pin<Box<Sleep>>,
@@ -82,11 +84,13 @@ pub(crate) struct Stack {
 impl Stack {
     pub(crate) fn new(line: UnixStream, card: Card, shared: Arc<Shared>) -> Self {
         let mut queue = Queue::default();
+        let born = Instant::now();
         Self {
             interface: interface(&mut queue),
             line,
             card,
             names: Names::new(card),
+            limits: Limits::new(shared.rate, born),
             shared,
             inbox: Inbox::default(),
             buffer: vec![0; READ],
@@ -96,7 +100,7 @@ impl Stack {
             held: HashMap::new(),
             dials: JoinSet::new(),
             datagrams: Datagrams::new(),
-            born: Instant::now(),
+            born,
             alarm: Box::pin(sleep(Duration::ZERO)),
         }
     }
@@ -120,9 +124,10 @@ impl Stack {
         for _ in 0..ROUNDS {
             let Ok(heard) = self.hear(cx) else { return Poll::Ready(()) };
             let dialled = self.dialled(cx);
-            let out = &mut self.queue.out;
+            self.limits.begin(Instant::now());
+            let (out, down) = (&mut self.queue.out, &mut self.limits.down);
             let said = self.names.pump(cx, out, &self.shared)
-                | self.datagrams.pump(cx, &self.card, out, &self.shared);
+                | self.datagrams.pump(cx, &self.card, out, down, &self.shared);
             self.poll();
             let moved = self.pump(cx);
             if moved {
@@ -151,10 +156,12 @@ impl Stack {
     /// Sets the alarm for when the stack wants to be asked again. Returns
     /// whether that is later.
     fn rests(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(delay) = self.interface.poll_delay(self.now(), &self.sockets) else { return true };
+        let delay = self.interface.poll_delay(self.now(), &self.sockets);
         // A stack without room for what it wants to say waits for that room.
-        let delay = if self.queue.out.has_room() { delay.total_micros() } else { 1_000_000 };
-        let at = tokio::time::Instant::now() + Duration::from_micros(delay);
+        let room = self.queue.out.has_room();
+        let delay = delay.map(|delay| if room { delay.into() } else { Duration::from_secs(1) });
+        let Some(delay) = delay.into_iter().chain(self.limits.wait()).min() else { return true };
+        let at = tokio::time::Instant::now() + delay;
         self.alarm.as_mut().reset(at);
         self.alarm.as_mut().poll(cx).is_pending()
     }
@@ -264,7 +271,9 @@ impl Stack {
             let host = names.first().map_or_else(address, Domain::to_string);
             self.shared.reach(host, ends.there.port(), Protocol::Udp.word());
         }
-        self.datagrams.send(&ends, payload, now, &self.shared);
+        if self.limits.up.passes(payload.len()) {
+            self.datagrams.send(&ends, payload, now, &self.shared);
+        }
     }
 
     /// Whether datagrams to there may go.
@@ -314,7 +323,7 @@ impl Stack {
     fn pump(&mut self, cx: &mut Context<'_>) -> bool {
         let (mut any, mut over) = (false, Vec::new());
         for (ends, relay) in &mut self.streams {
-            match relay.pump(cx, &mut self.sockets, &self.shared) {
+            match relay.pump(cx, &mut self.sockets, &mut self.limits, &self.shared) {
                 Pumped::Moved(moved) => any |= moved,
                 Pumped::Refused(reason) => {
                     let name = relay.names().first().map(Domain::to_string);

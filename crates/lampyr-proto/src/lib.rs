@@ -22,6 +22,7 @@ mod file;
 mod frame;
 mod greeting;
 mod message;
+mod trust;
 mod window;
 
 pub use file::{FileFacts, FileJob, FileKind, FileMkdir, FileStat, FileWrite, decode_facts};
@@ -33,6 +34,7 @@ pub use message::{
     Card, Control, Denied, Event, Exec, Exited, Failure, Hello, Job, Mount, NetUse, Point, Request,
     Resumed, Start, Status, Welcome, Window, decode_message, encode_message,
 };
+pub use trust::{AUTHORITY, BUNDLE};
 pub use window::{ReceiveWindow, SendWindow, WINDOW};
 
 /// The version of this protocol. Additions raise it. [`Hello`] and [`Welcome`]

@@ -67,10 +67,11 @@ pub enum Request {
     /// [`Event::Done`].
     #[n(13)]
     Thaw,
-    /// Copy the machine into this directory of the host's while it goes on.
-    /// Answered by [`Event::Done`]. Only who owns a session answers this.
+    /// Copy the machine into this directory of the host's while it goes on; even
+    /// if it holds secrets, where that is said. Answered by [`Event::Done`].
+    /// Only who owns a session answers this.
     #[n(14)]
-    Copy(#[n(0)] String),
+    Copy(#[n(0)] String, #[n(1)] bool),
     /// Which points can I go back to? Answered by [`Event::Points`].
     #[n(15)]
     Log,
@@ -123,6 +124,9 @@ pub struct Resumed {
     /// The network card that the machine has from now on.
     #[n(4)]
     pub card: Option<Card>,
+    /// An authority of this sandbox's own, to trust besides, as PEM.
+    #[n(5)]
+    pub authority: Option<String>,
 }
 
 impl std::fmt::Debug for Resumed {

@@ -166,7 +166,7 @@ impl SandboxView {
             attached: app.is_attached(record.sid),
             id: record.sid.to_string(),
             name: record.name.map(String::from),
-            image: record.image.to_string(),
+            image: record.image,
             cpus: record.cpus,
             memory: record.memory,
             created: record.created.to_string(),
@@ -226,7 +226,7 @@ impl SandboxAsk {
             ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
             forwards: self.ports.into_iter().map(forward).collect::<Answer<_>>()?,
             mounts: mounts(self.mounts)?,
-            net: net(self.net.as_deref(), self.policy.as_ref())?,
+            net: net(self.net.as_deref(), self.policy.as_ref())?.map(Into::into),
         })
     }
 }

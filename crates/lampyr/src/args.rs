@@ -148,6 +148,12 @@ pub(crate) struct MachineArgs {
     /// What the VM may reach, as a file of rules
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<String>,
+    /// Put a value of this host's into requests to a host; the VM sees a placeholder
+    #[arg(long, value_name = "NAME[=SOURCE]@HOST[:HEADER]")]
+    pub(crate) secret: Vec<String>,
+    /// The most bytes a second over the network, each way [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) net_rate: Option<String>,
     /// How much of each it has
     #[command(flatten)]
     pub(crate) size: SizeArgs,

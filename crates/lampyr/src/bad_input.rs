@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use lampyr_image::BadImageRef;
 use lampyr_types::{BadName, BadQuantity, Span};
 
+use crate::bad_secret::BadSecretInput;
 use crate::core_api::limits::{BadSessionName, BadShape};
 use crate::core_api::{BadFile, BadPolicy};
 use crate::env_vars::Variable;
@@ -109,6 +110,12 @@ pub(crate) enum BadInput {
     /// Nothing that a VM could be held to.
     #[error("--net: {0}")]
     Net(BadPolicy),
+    /// A secret that cannot be handed over.
+    #[error(transparent)]
+    Secret(#[from] BadSecretInput),
+    /// A limit to a network that there is not.
+    #[error("--net-rate without a network")]
+    RateOfNothing,
     /// A file that is no policy.
     #[error("{}: {source}", path.display())]
     PolicyFile {
@@ -302,6 +309,7 @@ impl BadInput {
             Self::CommandLine { hint, .. } => hint.clone(),
             Self::Setting { origin, variable, .. } => example(origin, variable),
             Self::Flag { flag, example, .. } => format!("for example: {flag} {example}"),
+            Self::Secret(secret) => secret.hint(),
             Self::ConfigKey { known, .. } => format!("the keys are {known}"),
             other => other.fixed_hint().to_owned(),
         }
@@ -322,6 +330,7 @@ impl BadInput {
                 "give each a directory of its own below '/', for example: --mount ./src:/src"
             }
             Self::NotDirectory { .. } => "mount the directory that it is in, or use --copy",
+            Self::RateOfNothing => "for example: --net public --net-rate 1MB",
             Self::Net(_) => "for example: --net allow=api.example.com,*.cdn.example.com:443",
             Self::PolicyFile { .. } | Self::PolicySize(_) => {
                 "for example: rules = [\"api.example.com:443\", \"host:8080\"]"

@@ -257,6 +257,11 @@ impl Env {
         self.0.get(variable.name).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// The value of a variable that whoever typed the arguments named.
+    pub(crate) fn named(&self, name: &str) -> Option<OsString> {
+        self.0.get(name).cloned().or_else(|| std::env::var_os(name))
+    }
+
     /// Made-up variables.
     #[cfg(test)]
     pub(crate) fn of(pairs: &[(&'static str, &str)]) -> Self {

@@ -3,7 +3,9 @@
 mod agent;
 mod args;
 mod bad_input;
+mod bad_secret;
 mod commands;
+mod conceal;
 mod core_api;
 mod env_vars;
 mod failure;

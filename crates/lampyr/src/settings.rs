@@ -9,6 +9,7 @@ mod net;
 mod pool;
 mod registry;
 mod run;
+mod secrets;
 mod serve;
 mod session;
 mod snapshot;

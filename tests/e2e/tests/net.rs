@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use lampyr_e2e::lab::{HOST_PORT, Lab, in_lab};
@@ -324,8 +326,11 @@ for n in range(10000):
             time.sleep(0.001)
 print('sent')
 ";
+        let before = memory(&session);
         assert_eq!(run(flood).success(), "sent\n");
         assert!(lab.heard("opened").len() < 10_100);
+        let grown = memory(&session).saturating_sub(before);
+        assert!(grown < 40 << 10, "the flood took {grown} KiB");
         let deadline = Instant::now() + MINUTE;
         while run("print(ask('93.184.216.34', get('x')))").success()
             != "hello from 93.184.216.34:80\n"
@@ -334,6 +339,84 @@ print('sent')
         }
         session.stop();
     });
+}
+
+/// The most memory that a session's owner has had resident so far, in KiB.
+fn memory(session: &Session<'_>) -> u64 {
+    let most = session.owner().status("VmHWM");
+    most.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_thousand_connections_fit_into_little_memory() {
+    const MANY: usize = 1000;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // It ends with this process.
+    std::thread::spawn(move || {
+        let held: Vec<_> = listener.incoming().flatten().take(MANY).collect();
+        // Each hears that all of them are open.
+        for mut stream in &held {
+            stream.write_all(b"!").unwrap();
+        }
+        std::thread::park();
+    });
+    let context = TestContext::shared();
+    let session = Session::start(&context, &["--net", &format!("allow=host:{port}")]);
+    let program = format!(
+        r"
+import socket
+held = [socket.create_connection(('host.lampyr.internal', {port})) for _ in range({MANY})]
+print(sum(s.recv(1) == b'!' for s in held))
+"
+    );
+    let before = memory(&session);
+    let call = session.exec("ulimit -n 4096; python3 -").stdin(program).within(MINUTE);
+    assert_eq!(call.envelope().success(), format!("{MANY}\n"));
+    let grown = memory(&session) - before;
+    assert!(grown < 20 << 10, "{MANY} connections took {grown} KiB");
+    session.stop();
+}
+
+#[test]
+fn a_rate_holds_both_ways() {
+    const AMOUNT: usize = 2 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // It ends with this process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut word = [0];
+            stream.read_exact(&mut word).unwrap();
+            if word == *b"u" {
+                stream.read_exact(&mut vec![0; AMOUNT]).unwrap();
+            }
+            let answer = if word == *b"u" { 1 } else { AMOUNT };
+            stream.write_all(&vec![b'd'; answer]).unwrap();
+        }
+    });
+    let program = format!(
+        r"
+import socket, time
+for word, said, due in ((b'u', {AMOUNT}, 1), (b'd', 0, {AMOUNT})):
+    s = socket.create_connection(('host.lampyr.internal', {port}))
+    start, got = time.time(), 0
+    s.sendall(word + b'x' * said)
+    while got < due:
+        got += len(s.recv(65536))
+    print(got, time.time() - start)
+"
+    );
+    let rules = format!("allow=host:{port}");
+    let words = ["run", "--net", &rules, "--net-rate", "1MB", "--timeout", "50s", "python3 -"];
+    let done = TestContext::shared().lampyr(words).stdin(program).within(MINUTE).envelope();
+    let lines: Vec<_> = done.success().lines().map(|line| line.split_once(' ').unwrap()).collect();
+    assert_eq!((lines[0].0, lines[1].0), ("1", &*AMOUNT.to_string()));
+    for (_, took) in lines {
+        // Two seconds, but for what a bucket and the buffers hold.
+        let took: f64 = took.parse().unwrap();
+        assert!((1.5..30.0).contains(&took), "{took}");
+    }
 }
 
 #[test]

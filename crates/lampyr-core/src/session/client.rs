@@ -234,9 +234,11 @@ impl SessionClient {
         }
     }
 
-    /// Copies its machine into `dir` while it goes on.
-    pub(crate) async fn copy_to(&self, dir: &Path) -> Result<Copy, Error> {
-        match self.ask(&Request::Copy(dir.to_string_lossy().into_owned()), COPY_WAIT).await? {
+    /// Copies its machine into `dir` while it goes on; even if it holds secrets,
+    /// where that is said.
+    pub(crate) async fn copy_to(&self, dir: &Path, with_secrets: bool) -> Result<Copy, Error> {
+        let request = Request::Copy(dir.to_string_lossy().into_owned(), with_secrets);
+        match self.ask(&request, COPY_WAIT).await? {
             Event::Done => Copy::find(&self.store, dir),
             other => Err(strange(&other)),
         }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::copy::Copy;
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
-use crate::{Error, Host, SessionRequest};
+use crate::{Access, Error, Host, SessionRequest};
 
 use super::owner::Session;
 
@@ -21,8 +21,8 @@ const MAX_COMMAND: usize = 200;
 
 /// What is done with the machine itself.
 pub(super) enum Order {
-    /// Copy it into this directory.
-    Copy(PathBuf, oneshot::Sender<Result<(), Error>>),
+    /// Copy it into this directory; even if it holds secrets, where that is said.
+    Copy(PathBuf, bool, oneshot::Sender<Result<(), Error>>),
     /// Remember what it is before this command.
     Remember(String, oneshot::Sender<Result<(), Error>>),
     /// Tell what is remembered.
@@ -56,14 +56,18 @@ impl<'a> Keep<'a> {
     /// The order switch. Whoever gave an order may have gone.
     pub(super) async fn obey(&mut self, order: Order, session: &Arc<Session>) {
         match order {
-            Order::Copy(dir, answer) => drop(answer.send(self.copy(&dir).await)),
+            Order::Copy(dir, open, answer) => drop(answer.send(self.copy(&dir, open).await)),
             Order::Remember(command, answer) => drop(answer.send(self.remember(&command).await)),
             Order::Log(answer) => drop(answer.send(self.log())),
             Order::Undo(to, answer) => drop(answer.send(self.undo(to, session).await)),
         }
     }
 
-    async fn copy(&mut self, dir: &Path) -> Result<(), Error> {
+    async fn copy(&mut self, dir: &Path, with_secrets: bool) -> Result<(), Error> {
+        let holds = self.request.net.as_ref().is_some_and(|access| !access.secrets.is_empty());
+        if holds && !with_secrets {
+            return Err(Error::HoldsSecrets);
+        }
         let saved = self.sandbox.copy(self.host, dir).await?;
         let ground = self.sandbox.ground().ok_or(Error::NotOurs)?;
         Copy::leave(dir, &saved, ground, self.request)
@@ -103,9 +107,9 @@ impl<'a> Keep<'a> {
         let at = at.ok_or(Error::NoPoint(to))?;
         let (number, layers) = (self.points[at].point.number, self.points[at].layers.clone());
         let mounts = Mounts::open(&self.host.store, &self.request.mounts)?;
-        let policy = session.policy();
+        let access = self.access(session);
         let (host, dir) = (self.host, self.dir(number));
-        let before = self.sandbox.go_back(host, &dir, &layers, policy.as_ref()).await?;
+        let before = self.sandbox.go_back(host, &dir, &layers, access.as_ref()).await?;
         // Now, so that what runs hears why it ends.
         session.renew(&self.sandbox);
         before.stop().await;
@@ -118,6 +122,12 @@ impl<'a> Keep<'a> {
             forget(&self.dir(later.point.number));
         }
         Ok(Point { took_us: micros(begun.elapsed()), ..point })
+    }
+
+    /// What it may reach now, which may be less than it was asked for.
+    fn access(&self, session: &Session) -> Option<Access> {
+        let access = self.request.net.clone()?;
+        Some(Access { policy: session.policy()?, ..access })
     }
 
     fn dir(&self, number: u64) -> PathBuf {

@@ -157,7 +157,8 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let jobs = dir.join("jobs");
     std::fs::create_dir(&jobs).map_err(at)?;
     let listener = socket::listen(&dir).map_err(at)?;
-    let record = SessionRecord::new(sandbox.id(), request, &template);
+    let (image, spec) = (&template.image.name, template.shape.spec);
+    let record = SessionRecord::new(sandbox.id(), request, image, spec);
     record.publish(&host.store, &dir)?;
     let (orders, received) = mpsc::channel(MAX_ORDERS);
     let config = template.image.config.clone();
@@ -198,10 +199,12 @@ impl Session {
         orders: mpsc::Sender<Order>,
     ) -> Self {
         let born = Instant::now();
+        let mut env = request.env.clone();
+        wish::add(&mut env, network::variables(request.net.as_ref()));
         let ttl = request.ttl_ms.map(Duration::from_millis);
         Self {
             wires: Mutex::new(Wires::of(sandbox)),
-            env: request.env.clone(),
+            env,
             workdir: request.workdir.clone(),
             config,
             born,
@@ -237,9 +240,7 @@ impl Session {
     /// A process in this session has its environment and working directory,
     /// too, and what its image wants.
     pub(super) fn fill_in(&self, mut exec: Exec) -> Exec {
-        let own = |key: &String| exec.env.iter().any(|(k, _)| k == key);
-        let inherited: Vec<_> = self.env.iter().filter(|(key, _)| !own(key)).cloned().collect();
-        exec.env.extend(inherited);
+        wish::add(&mut exec.env, self.env.iter().cloned());
         exec.workdir = exec.workdir.or_else(|| self.workdir.clone());
         wish::fill_in(exec, &self.config)
     }
@@ -410,8 +411,8 @@ impl Session {
     }
 
     /// Copies the machine into a directory of whoever asks.
-    async fn copy(&self, dir: PathBuf) -> Result<Event, Failure> {
-        let copied = self.order(|answer| Order::Copy(dir, answer)).await?;
+    async fn copy(&self, dir: PathBuf, with_secrets: bool) -> Result<Event, Failure> {
+        let copied = self.order(|answer| Order::Copy(dir, with_secrets, answer)).await?;
         copied.map(|()| Event::Done).map_err(|e| e.to_failure())
     }
 
@@ -488,7 +489,9 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         Request::Status => Event::Status(session.status()),
         Request::Restrict(rules) => session.restrict(&rules),
         Request::Suggest => session.suggest(),
-        Request::Copy(dir) => session.copy(dir.into()).await.unwrap_or_else(Event::Failure),
+        Request::Copy(dir, open) => {
+            session.copy(dir.into(), open).await.unwrap_or_else(Event::Failure)
+        }
         Request::Log => session.log().await.unwrap_or_else(Event::Failure),
         Request::Undo(to) => session.undo(to).await.unwrap_or_else(Event::Failure),
         Request::Detach => {

@@ -5,14 +5,15 @@
 //! Invariant: a session whose lock can be taken is dead, whatever its file
 //! says. The file is written before the session can be found by its name.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use lampyr_engine::MachineSpec;
 use lampyr_proto::Failure;
 use lampyr_store::{Lock, Part, Store, StoreError, at, read_json, write_json};
 use lampyr_types::{ErrorKind, Name, SandboxId};
 use serde::{Deserialize, Serialize};
 
-use crate::template::Template;
 use crate::{Error, SessionRequest};
 
 const FORMAT: u32 = 1;
@@ -41,6 +42,9 @@ pub struct SessionRecord {
     pub memory: u64,
     /// When it was started.
     pub created: jiff::Timestamp,
+    /// The names of its secrets; their values are written down nowhere.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// How a session's machine ended by itself, as its owner wrote it down.
@@ -83,19 +87,31 @@ pub(crate) enum Found {
 
 impl SessionRecord {
     /// The record of a session that this process owns from now on.
-    pub(crate) fn new(sid: SandboxId, request: &SessionRequest, template: &Template) -> Self {
-        let spec = template.shape.spec;
+    pub(crate) fn new(
+        sid: SandboxId,
+        request: &SessionRequest,
+        image: &str,
+        spec: MachineSpec,
+    ) -> Self {
+        let secrets = request.net.iter().flat_map(|access| &access.secrets);
+        let names: BTreeSet<_> = secrets.map(|secret| secret.name().to_owned()).collect();
         Self {
             format: FORMAT,
             sid,
             name: request.name.clone(),
             pid: std::process::id(),
-            image: template.image.name.clone(),
+            image: image.to_owned(),
             snapshot: request.origin.snapshot().cloned(),
             cpus: spec.cpus,
             memory: spec.memory,
             created: jiff::Timestamp::now(),
+            secrets: names.into_iter().collect(),
         }
+    }
+
+    /// Whether its requests carry secrets, so that nobody may copy what it is.
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
     }
 
     /// Writes it into the session's directory and makes its name known.
@@ -237,4 +253,43 @@ pub(crate) fn remove_dead(store: &Store, dir: &Path) -> Result<(), Error> {
     let Some(_mine) = Lock::try_take(&dir.join("lock"))? else { return Ok(()) };
     bury(store, dir)?;
     Ok(std::fs::remove_dir_all(dir).map_err(at(dir))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use lampyr_net::{Access, Domain, Secret};
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::Origin;
+
+    #[test]
+    fn a_record_has_the_names_of_secrets_and_nothing_more_of_them() {
+        let host = Domain::parse("api.example.com").unwrap();
+        let value = Zeroizing::new("a-value-of-theirs".to_owned());
+        let one = Secret::new("TOKEN", host.clone(), "authorization", value).unwrap();
+        let secrets = vec![one.also(host, "x-key").unwrap(), one];
+        let request = SessionRequest {
+            name: None,
+            origin: Origin::Image("default".parse().unwrap()),
+            workdir: None,
+            attached: false,
+            checkpoints: 0,
+            cpus: 1,
+            memory: 1,
+            disk_size: 1,
+            env: Vec::new(),
+            ttl_ms: None,
+            forwards: Vec::new(),
+            mounts: Vec::new(),
+            net: Some(Access { secrets, ..Access::default() }),
+        };
+        let record = SessionRecord::new(SandboxId::random(), &request, "default", request.spec());
+        let mut json = serde_json::to_value(&record).unwrap();
+        assert_eq!((record.has_secrets(), &record.secrets), (true, &vec!["TOKEN".to_owned()]));
+        assert!(!json.to_string().contains("theirs"), "{json}");
+        // One that was written by an older lampyr has none.
+        json.as_object_mut().unwrap().remove("secrets");
+        assert!(!serde_json::from_value::<SessionRecord>(json).unwrap().has_secrets());
+    }
 }

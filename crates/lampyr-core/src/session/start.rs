@@ -9,6 +9,7 @@ use lampyr_types::SandboxId;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
+use zeroize::Zeroizing;
 
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest};
@@ -106,9 +107,11 @@ pub(crate) async fn hand_over(
     let none = || Error::Owner(std::io::Error::other("it ended without a word"));
     let (stdin, stdout) = (owner.stdin.take(), owner.stdout.take());
     let mut stdin = stdin.ok_or_else(none)?;
-    let told = serde_json::to_string(request).map_err(std::io::Error::other);
-    let told = told.map_err(Error::Owner)? + "\n";
-    stdin.write_all(told.as_bytes()).await.map_err(Error::Owner)?;
+    // It may hold secrets, and is wiped once it was said.
+    let told = serde_json::to_vec(request).map(Zeroizing::new).map_err(std::io::Error::other);
+    let mut told = told.map_err(Error::Owner)?;
+    told.push(b'\n');
+    stdin.write_all(&told).await.map_err(Error::Owner)?;
     let mut line = String::new();
     if let Some(stdout) = stdout {
         let read = BufReader::new(stdout.take(MAX_REPLY)).read_line(&mut line).await;

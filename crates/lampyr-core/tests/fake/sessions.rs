@@ -144,7 +144,8 @@ async fn a_name_belongs_to_one_session_that_lives() {
 #[tokio::test]
 async fn a_session_that_nobody_waited_for_ends() {
     let world = World::new().await;
-    in_time(own_session(&world.host, &plain(), std::future::pending(), |_| false)).await;
+    let owning = own_session(&world.host, &plain(), std::future::pending(), |_| false);
+    Box::pin(in_time(owning)).await;
     assert_eq!(world.sandboxes(), 0);
 }
 
@@ -338,7 +339,8 @@ async fn a_command_that_comes_behind_the_machine_s_end_hears_of_that() {
     // The connections of an owner with a runtime of its own end with it.
     let owner = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(own_session(&host, &plain(), |started| tell.send(started).is_ok()));
+        let heard = |started: Result<SandboxId, Error>| tell.send(started).is_ok();
+        runtime.block_on(own_session(&host, &plain(), std::future::pending(), heard));
     });
     let sid = in_time(told).await.unwrap().unwrap().to_string();
     let late = client(&world, &sid).await;

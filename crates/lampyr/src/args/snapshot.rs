@@ -24,6 +24,9 @@ pub(crate) struct SnapshotCreateArgs {
     pub(crate) sid: String,
     /// What to call the snapshot; one that has the name is replaced
     pub(crate) name: String,
+    /// Save it even if it holds secrets; their values are not saved
+    #[arg(long)]
+    pub(crate) with_secrets: bool,
     /// Refuse a name that is taken
     #[arg(long)]
     pub(crate) keep: bool,
@@ -57,6 +60,9 @@ pub(crate) struct ForkArgs {
     /// How many new sessions
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1000))]
     pub(crate) count: u32,
+    /// Fork it even if it holds secrets; the forks have no values of them
+    #[arg(long)]
+    pub(crate) with_secrets: bool,
 }
 
 /// The arguments of `log`.

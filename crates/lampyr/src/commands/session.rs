@@ -15,6 +15,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 
 use crate::args::{ListArgs, SessionCommand, StartArgs, StopArgs};
+use crate::conceal::conceal;
 use crate::core_api::{
     self as core, OwnerReply, SessionRecord, SessionRequest, SessionState, Stopped,
 };
@@ -47,7 +48,11 @@ fn start(args: &StartArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8,
     let StartSettings { request, host } = StartSettings::resolve(args, layers)?;
     let format = layers.format(false)?;
     let progress = progress(layers.world(), printer);
-    let owner = owner(layers.home(), "session-owner")?;
+    let mut owner = owner(layers.home(), "session-owner")?;
+    // What the owner is told by a pipe is not to be in its environment.
+    for secret in request.net.iter().flat_map(|access| &access.secrets) {
+        owner.env_remove(secret.name());
+    }
     let started = super::block_on(async {
         let mut interrupt = Interrupt::listen().map_err(super::no_signals)?;
         let starting = async {
@@ -93,6 +98,9 @@ pub(super) fn own(layers: &Layers<'_>) -> Result<u8, Failure> {
     // What an attached session hangs on: nothing more comes through it but its end.
     let leash =
         rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|e| read(e.into()))?;
+    if request.net.as_ref().is_some_and(|access| !access.secrets.is_empty()) {
+        conceal();
+    }
     let detached = detach().map_err(|source| Failure::System { what: "detach", source });
     detached?;
     let host = layers.host()?;
@@ -228,6 +236,7 @@ fn row((session, state): &(SessionRecord, SessionState)) -> Value {
         "cpus": session.cpus,
         "memory": session.memory,
         "created": session.created.to_string(),
+        "secrets": session.secrets,
         "status": state.word(),
     })
 }

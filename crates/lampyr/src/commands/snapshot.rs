@@ -63,7 +63,8 @@ pub(super) fn fork(args: &ForkArgs, layers: &Layers<'_>, printer: &Printer) -> R
         found.unwrap_or_else(|_| std::process::Command::new("lampyr"))
     };
     let forked = on_host(layers, printer, async |host| {
-        let wanted = ForkRequest { count: args.count, attached: false };
+        let wanted =
+            ForkRequest { count: args.count, attached: false, with_secrets: args.with_secrets };
         Ok(core::fork(&host, &parent, wanted, owner).await?)
     })?;
     let forked = match forked {

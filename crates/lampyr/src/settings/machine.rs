@@ -5,7 +5,7 @@ use lampyr_types::{Name, Size};
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
-use crate::core_api::{self as core, Forward, Mount, Policy, Snapshot, limits};
+use crate::core_api::{self as core, Access, Forward, Mount, Secret, Snapshot, limits};
 use crate::env_vars;
 
 use super::mounts::mounts;
@@ -21,7 +21,7 @@ pub(super) struct Machine {
     pub(super) disk_size: Size,
     pub(super) forwards: Vec<Forward>,
     pub(super) mounts: Vec<Mount>,
-    pub(super) net: Option<Policy>,
+    pub(super) net: Option<Access>,
 }
 
 impl Machine {
@@ -60,7 +60,7 @@ impl Machine {
             return Err(BadInput::Saved { flag, name: saved.name.clone(), has });
         }
         // A card cannot go; one that reaches nothing is as good as none.
-        let net = self.net.or_else(|| saved.network.then(Policy::default));
+        let net = self.net.or_else(|| saved.network.then(Access::default));
         Ok(Self { cpus: saved.cpus, memory, disk_size, net, ..self })
     }
 
@@ -75,9 +75,14 @@ impl Machine {
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,
             mounts: mounts(args)?,
-            net: net(args)?,
+            net: net(args, &layers.world().env)?,
             forwards: args.forward.iter().map(|given| forward(given)).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Its secrets.
+    pub(super) fn secrets(&self) -> &[Secret] {
+        self.net.as_ref().map(|access| access.secrets.as_slice()).unwrap_or_default()
     }
 }
 

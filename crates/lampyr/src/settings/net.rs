@@ -1,19 +1,40 @@
-//! `--net` and `--policy`.
+//! `--net`, `--policy` and what belongs to them.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
 use crate::args::{MachineArgs, PolicySetArgs};
-use crate::bad_input::BadInput;
-use crate::core_api::{MAX_POLICY_FILE, Policy, read_policy};
+use lampyr_types::{BadQuantity, Size};
 
+use crate::bad_input::BadInput;
+use crate::core_api::{Access, MAX_POLICY_FILE, Policy, limits, read_policy};
+use crate::env_vars::Env;
+
+use super::secrets::secrets;
 use super::session::sid;
 use super::transfer::existing;
 
-/// What the VM may reach; `None`: it has no network card.
-pub(super) fn net(args: &MachineArgs) -> Result<Option<Policy>, BadInput> {
-    match (&args.net, &args.policy) {
+/// What the VM may reach, and with what; `None`: it has no network card.
+pub(super) fn net(args: &MachineArgs, env: &Env) -> Result<Option<Access>, BadInput> {
+    let policy = policy(args.net.as_deref(), args.policy.as_deref())?;
+    let secrets = secrets(&args.secret, policy.as_ref(), env)?;
+    let rate = args.net_rate.as_deref().map(rate).transpose()?;
+    match policy {
+        Some(policy) => Ok(Some(Access { policy, secrets, rate })),
+        None if rate.is_some() => Err(BadInput::RateOfNothing),
+        None => Ok(None),
+    }
+}
+
+fn rate(given: &str) -> Result<u64, BadInput> {
+    let bad = |reason| BadInput::Flag { flag: "--net-rate", reason, example: "1MB" };
+    let rate: Size = given.parse().map_err(|e: BadQuantity| bad(e.into()))?;
+    Ok(limits::rate(rate).map_err(|e| bad(e.into()))?.as_bytes())
+}
+
+fn policy(net: Option<&str>, file: Option<&str>) -> Result<Option<Policy>, BadInput> {
+    match (net, file) {
         (_, Some(path)) => policy_file(path).map(Some),
         (Some(text), None) => Policy::parse(text).map_err(BadInput::Net),
         (None, None) => Ok(None),
@@ -31,8 +52,7 @@ pub(crate) struct NewPolicy {
 impl NewPolicy {
     /// Resolves and checks everything; touches nothing.
     pub(crate) fn resolve(args: &PolicySetArgs) -> Result<Self, BadInput> {
-        let (net, policy) = (args.net.clone(), args.policy.clone());
-        let policy = self::net(&MachineArgs { net, policy, ..MachineArgs::default() })?;
+        let policy = policy(args.net.as_deref(), args.policy.as_deref())?;
         // A card cannot go; one that reaches nothing is as good as none.
         Ok(Self { sid: sid(&args.sid)?, policy: policy.unwrap_or_default() })
     }

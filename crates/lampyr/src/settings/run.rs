@@ -9,6 +9,7 @@ use crate::core_api::{BadCommand, Command, RunRequest};
 use crate::env_vars;
 use crate::wiring::HostChoice;
 
+use super::secrets::no_variables;
 use super::transfer::{copy_in, copy_out, remote_path};
 use super::{Layers, Machine, ReportSettings, parse, shown};
 
@@ -42,7 +43,9 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
     if args.pty {
         return Err(BadInput::Pty);
     }
+    let env = variables(&args.env)?;
     let machine = Machine::resolve(&args.machine, layers)?;
+    no_variables(machine.secrets(), &env)?;
     Ok(RunRequest {
         command: own_command(args, machine.origin.image())?,
         origin: machine.origin,
@@ -53,7 +56,7 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
         mounts: machine.mounts,
         net: machine.net,
         timeout: timeout(args.timeout.as_deref(), layers)?,
-        env: variables(&args.env)?,
+        env,
         workdir: workdir.transpose()?,
         copy_in: args.copy.iter().map(|given| copy_in(given)).collect::<Result<_, _>>()?,
         copy_out: args.download.iter().map(|given| copy_out(given)).collect::<Result<_, _>>()?,

@@ -14,6 +14,7 @@ use crate::env_vars;
 use crate::wiring::HostChoice;
 
 use super::run::{command, no_nul, timeout, variables};
+use super::secrets::no_variables;
 use super::transfer::{existing, remote_path};
 use super::{Layers, Machine, ReportSettings, shown};
 
@@ -32,7 +33,9 @@ impl StartSettings {
     /// Resolves and checks everything; touches nothing.
     pub(crate) fn resolve(args: &StartArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
         no_nul(&[("--env", &args.env), ("--mount", &args.machine.mount)])?;
+        let env = variables(&args.env)?;
         let machine = Machine::resolve(&args.machine, layers)?;
+        no_variables(machine.secrets(), &env)?;
         let ttl = args.ttl.as_deref().map(|given| span("--ttl", given)).transpose()?;
         let request = SessionRequest {
             name: args.name.as_deref().map(name).transpose()?,
@@ -40,7 +43,7 @@ impl StartSettings {
             cpus: machine.cpus,
             memory: machine.memory.as_bytes(),
             disk_size: machine.disk_size.as_bytes(),
-            env: variables(&args.env)?,
+            env,
             workdir: None,
             attached: false,
             forwards: machine.forwards,

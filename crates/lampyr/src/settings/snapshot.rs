@@ -22,7 +22,7 @@ impl NewSnapshot {
     pub(crate) fn resolve(args: &SnapshotCreateArgs) -> Result<Self, BadInput> {
         let labels = args.label.iter().map(|given| label(given)).collect::<Result<_, _>>()?;
         let (name, overwrite) = (snapshot_name(&args.name)?, !args.keep);
-        let request = SnapshotRequest { name, overwrite, labels };
+        let request = SnapshotRequest { name, overwrite, with_secrets: args.with_secrets, labels };
         Ok(Self { sid: sid(&args.sid)?, request })
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn rows(
     // It ends with this process.
     std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
     let rules = Policy::of([format!("host:{port}").as_str()]);
-    let net = Some(rules.map_err(|e| failed(io::Error::other(e.to_string())))?);
+    let net = Some(rules.map_err(|e| failed(io::Error::other(e.to_string())))?.into());
     let run = RunRequest { net: net.clone(), ..run.clone() };
     let mut rows = vec![launches(host, &run, n).await?];
     let session = core::SessionRequest { net, ..like(&run) };

@@ -1,0 +1,193 @@
+//! The heads of requests and responses, as they go on: pure functions.
+
+use http::Uri;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::mask::{Mask, Values};
+use crate::domain::Domain;
+use crate::secret::Secret;
+
+/// What is between two ends of one connection, and goes no further.
+const OF_ONE_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    // Whoever expects something hears of it from us.
+    header::EXPECT,
+    // Another way to the server, around us.
+    header::ALT_SVC,
+];
+/// What would let a value come back in parts.
+const OF_PARTS: [HeaderName; 2] = [header::RANGE, header::IF_RANGE];
+
+/// Makes the head of a request what the server is to see.
+pub(super) fn outgoing(headers: &mut HeaderMap, secrets: &[Secret], host: &Domain) {
+    drop_hop(headers);
+    for name in OF_PARTS {
+        headers.remove(name);
+    }
+    // In what is compressed nobody finds a value.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    for secret in secrets.iter().filter(|secret| secret.host() == host) {
+        let Ok(name) = HeaderName::from_bytes(secret.header().as_bytes()) else { continue };
+        if let header::Entry::Occupied(mut entry) = headers.entry(name) {
+            entry.iter_mut().for_each(|value| put(value, secret));
+        }
+    }
+}
+
+/// Puts a value where its placeholder is.
+fn put(value: &mut HeaderValue, secret: &Secret) {
+    let Ok(text) = value.to_str() else { return };
+    if !text.contains(secret.placeholder()) {
+        return;
+    }
+    let told = text.replace(secret.placeholder(), secret.value());
+    if let Ok(mut told) = HeaderValue::try_from(told) {
+        told.set_sensitive(true);
+        *value = told;
+    }
+}
+
+/// Makes the head of a response what the guest may see.
+pub(super) fn incoming(headers: &HeaderMap, values: &Values) -> HeaderMap {
+    let mut own = headers.clone();
+    drop_hop(&mut own);
+    let kept = own.iter().filter(|(name, _)| !holds(name.as_str(), values));
+    let masked = kept.filter_map(|(name, value)| {
+        let masked = HeaderValue::from_bytes(&Mask::whole(values, value.as_bytes()));
+        Some((name.clone(), masked.ok()?))
+    });
+    masked.collect()
+}
+
+/// Whether a header's very name holds a value. It comes in lower case.
+fn holds(name: &str, values: &Values) -> bool {
+    let held = |value: &[u8]| {
+        name.as_bytes().windows(value.len()).any(|window| window.eq_ignore_ascii_case(value))
+    };
+    values.iter().any(|value| held(value))
+}
+
+/// Whether a body is sent as it is, so that a value in it can be seen.
+pub(super) fn is_plain(headers: &HeaderMap) -> bool {
+    let all = |name: HeaderName, plain: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .all(|value| value.as_bytes().eq_ignore_ascii_case(plain.as_bytes()))
+    };
+    all(header::CONTENT_ENCODING, "identity") && all(header::TRANSFER_ENCODING, "chunked")
+}
+
+/// Whether a request is for this host.
+pub(super) fn is_for(uri: &Uri, headers: &HeaderMap, host: &Domain) -> bool {
+    let named: Vec<_> = headers.get_all(header::HOST).iter().collect();
+    let good = |authority: &str| {
+        authority.parse::<http::uri::Authority>().is_ok_and(|authority| {
+            !authority.as_str().contains('@')
+                && Domain::parse(authority.host()).as_ref() == Ok(host)
+        })
+    };
+    let [field] = named.as_slice() else { return false };
+    let line = uri.authority().is_none_or(|authority| good(authority.as_str()));
+    line && field.to_str().is_ok_and(good)
+}
+
+fn drop_hop(headers: &mut HeaderMap) {
+    let listed = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let listed = listed.flat_map(|value| value.split(','));
+    let named: Vec<HeaderName> = listed.filter_map(|name| name.trim().parse().ok()).collect();
+    for name in OF_ONE_HOP.iter().chain(&named).filter(|name| **name != header::HOST) {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::Zeroizing;
+
+    fn host(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    fn secret(host_name: &str, header: &str) -> Secret {
+        let value = Zeroizing::new("the-real-value".to_owned());
+        Secret::new("TOKEN", host(host_name), header, value).unwrap()
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), value.parse().unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_value_goes_into_its_header_and_no_other() {
+        let secret = secret("a.example.com", "Authorization");
+        let bearer = format!("Bearer {}", secret.placeholder());
+        let given = [("authorization", bearer.as_str()), ("x-other", &bearer)];
+        let mut own = headers(&given);
+        outgoing(&mut own, std::slice::from_ref(&secret), &host("a.example.com"));
+        assert_eq!(own["authorization"], "Bearer the-real-value");
+        assert_eq!(own["x-other"], bearer.as_str());
+        let mut others = headers(&given);
+        outgoing(&mut others, &[secret], &host("b.example.com"));
+        assert_eq!(others["authorization"], bearer.as_str());
+    }
+
+    #[test]
+    fn what_is_of_one_hop_stays_there() {
+        let given = [
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("te", "trailers"),
+            ("range", "bytes=0-3"),
+            ("accept-encoding", "gzip"),
+            ("accept", "*/*"),
+        ];
+        let mut own = headers(&given);
+        outgoing(&mut own, &[], &host("a.example.com"));
+        assert_eq!(own, headers(&[("accept", "*/*"), ("accept-encoding", "identity")]));
+    }
+
+    #[test]
+    fn a_response_has_no_value_in_its_head() {
+        let values: Values = [Zeroizing::new(b"the-real-value".to_vec())].into();
+        let given = headers(&[
+            ("x-echo", "Bearer the-real-value!"),
+            ("x-the-real-value", "1"),
+            ("content-length", "3"),
+            ("alt-svc", "h3=\":443\""),
+        ]);
+        let expected = headers(&[("x-echo", "Bearer **************!"), ("content-length", "3")]);
+        assert_eq!(incoming(&given, &values), expected);
+    }
+
+    #[test]
+    fn only_a_plain_body_can_be_seen_through() {
+        assert!(is_plain(&headers(&[("transfer-encoding", "chunked")])));
+        assert!(!is_plain(&headers(&[("transfer-encoding", "gzip, chunked")])));
+        assert!(!is_plain(&headers(&[("content-encoding", "br")])));
+    }
+
+    #[test]
+    fn a_request_is_for_one_host() {
+        let is_for_a = |uri: &str, hosts: &[(&'static str, &str)]| {
+            is_for(&uri.parse().unwrap(), &headers(hosts), &host("a.example.com"))
+        };
+        assert!(is_for_a("/", &[("host", "A.example.com:443")]));
+        assert!(is_for_a("https://a.example.com/", &[("host", "a.example.com")]));
+        assert!(!is_for_a("/", &[]));
+        assert!(!is_for_a("/", &[("host", "b.example.com")]));
+        assert!(!is_for_a("/", &[("host", "a.example.com"), ("host", "b.example.com")]));
+        assert!(!is_for_a("/", &[("host", "x@a.example.com")]));
+        assert!(!is_for_a("https://b.example.com/", &[("host", "a.example.com")]));
+    }
+}
