@@ -144,7 +144,8 @@ async fn a_name_belongs_to_one_session_that_lives() {
 #[tokio::test]
 async fn a_session_that_nobody_waited_for_ends() {
     let world = World::new().await;
-    let owning = own_session(&world.host, &plain(), std::future::pending(), |_| false);
+    let request = plain();
+    let owning = own_session(&world.host, &request, std::future::pending(), |_| false);
     Box::pin(in_time(owning)).await;
     assert_eq!(world.sandboxes(), 0);
 }
