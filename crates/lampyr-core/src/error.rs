@@ -45,6 +45,20 @@ pub enum Error {
         /// How it ended.
         code: i32,
     },
+    /// A step of a build failed.
+    #[error(
+        "step {index} of {count} ({what}) failed with exit code {code}, and no snapshot was made"
+    )]
+    SetupStep {
+        /// Which, counted from 1.
+        index: usize,
+        /// Of how many.
+        count: usize,
+        /// What it was for.
+        what: String,
+        /// How it ended.
+        code: i32,
+    },
     /// Files could not be moved.
     #[error("cannot copy {what}: {why}")]
     Copy {
@@ -224,6 +238,13 @@ impl From<ChannelError> for Error {
     }
 }
 
+impl From<RunError> for Error {
+    fn from(failed: RunError) -> Self {
+        let RunError { kind, message, hint, duration, .. } = failed;
+        Self::Told { kind, message, hint, took: Some(duration) }
+    }
+}
+
 impl From<Failure> for Error {
     fn from(told: Failure) -> Self {
         let kind = ErrorKind::from_word(&told.kind).unwrap_or(ErrorKind::ConnectionFailed);
@@ -282,6 +303,9 @@ impl Error {
                 Some("make room where the output goes: there is none left".into())
             }
             Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
+            Self::SetupStep { .. } => {
+                Some("what it said is above; --debug-builder keeps the VM".into())
+            }
             Self::Step { .. } => Some("what it said is above; a VM has no network".into()),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::Input(_) => Some("with `< /dev/null` the command has no input".into()),

@@ -4,6 +4,7 @@
 //! in here knows which engine it drives.
 
 mod accel;
+mod build;
 pub mod capture;
 mod channel;
 mod clean;
@@ -54,6 +55,10 @@ use lampyr_types::{Size, Span};
 
 use template::Shape;
 
+pub use build::{
+    BadConfig, BuildDefaults, BuildOptions, BuildOutput, BuildPlan, Built, Resources, SetupStep,
+    SnapshotConfig, build_snapshot, read_config, schema as snapshot_schema,
+};
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use create::{CreateRequest, create_image};
 pub use doctor::{Check, Report, Severity, doctor};

@@ -96,13 +96,23 @@ pub async fn create_snapshot(
     word: &str,
     request: &SnapshotRequest,
 ) -> Result<Taken, Error> {
+    take(host, word, request, None).await
+}
+
+/// The same of what was made by a recipe.
+pub(crate) async fn take(
+    host: &Host,
+    word: &str,
+    request: &SnapshotRequest,
+    made_by: Option<String>,
+) -> Result<Taken, Error> {
     refuse_taken(&host.store, request)?;
     let staging = host.store.stage()?;
     let client = SessionClient::connect(host.store.root(), word).await?;
     let copy = client.copy_to(staging.path(), request.with_secrets).await?;
     let task = host.progress.begin("storing the snapshot");
     let pause = copy.pause;
-    let keeping = keep(host, request, &copy, staging.path());
+    let keeping = keep(host, request, &copy, made_by, staging.path());
     let snapshot = keeping?;
     drop((task, staging));
     // Whoever launches from it finds its template ready.
@@ -111,7 +121,8 @@ pub async fn create_snapshot(
     Ok(Taken { snapshot, pause })
 }
 
-fn refuse_taken(store: &Store, request: &SnapshotRequest) -> Result<(), Error> {
+/// Says that a name is taken where it may not be replaced.
+pub(crate) fn refuse_taken(store: &Store, request: &SnapshotRequest) -> Result<(), Error> {
     let index = Index::read(&dir(store)?)?;
     if !request.overwrite && index.find(&request.name).is_some() {
         return Err(Error::SnapshotTaken(request.name.clone()));
@@ -119,11 +130,24 @@ fn refuse_taken(store: &Store, request: &SnapshotRequest) -> Result<(), Error> {
     Ok(())
 }
 
+/// The snapshot of this name, if it was made by this recipe.
+pub(crate) fn made_by(store: &Store, name: &Name, recipe: &str) -> Result<Option<Snapshot>, Error> {
+    let dir = dir(store)?;
+    let index = Index::read(&dir)?;
+    let Some(digest) = index.find(name) else { return Ok(None) };
+    let config = Config::read(&Blobs::new(&dir)?, digest)?;
+    if config.made_by.as_deref() != Some(recipe) {
+        return Ok(None);
+    }
+    look(&dir, &index, name, digest).map(Some)
+}
+
 /// Makes blobs of what lies in `copied`, and names them.
 fn keep(
     host: &Host,
     request: &SnapshotRequest,
     copy: &Copy,
+    made_by: Option<String>,
     copied: &Path,
 ) -> Result<Snapshot, Error> {
     let dir = dir(&host.store)?;
@@ -139,7 +163,7 @@ fn keep(
     for layer in &copy.ground.layers {
         layers.push(blobs.link(Kind::Disk, layer)?);
     }
-    let config = Config::new(host, copy, request.labels.clone());
+    let config = Config::new(host, copy, made_by, request.labels.clone());
     let config = blobs.keep(Kind::Config, &config.to_bytes()?)?;
     let manifest = Manifest::new(config, layers);
     let descriptor = blobs.keep(Kind::Manifest, &manifest.to_bytes()?)?;

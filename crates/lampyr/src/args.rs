@@ -21,7 +21,8 @@ pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use serve::ServeArgs;
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use snapshot::{
-    ForkArgs, LogArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs, UndoArgs,
+    ForkArgs, LogArgs, SnapshotArgs, SnapshotBuildArgs, SnapshotCommand, SnapshotCreateArgs,
+    SnapshotRmArgs, UndoArgs,
 };
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
 

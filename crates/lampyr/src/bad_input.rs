@@ -9,7 +9,7 @@ use lampyr_types::{BadName, BadQuantity, Span};
 
 use crate::bad_secret::BadSecretInput;
 use crate::core_api::limits::{BadSessionName, BadShape};
-use crate::core_api::{BadFile, BadPolicy};
+use crate::core_api::{BadConfig, BadFile, BadPolicy};
 use crate::env_vars::Variable;
 
 /// A request that makes no sense; nothing was started.
@@ -127,6 +127,14 @@ pub(crate) enum BadInput {
     /// A file that is much too long to be one.
     #[error("--policy: {} is too long for a policy", .0.display())]
     PolicySize(PathBuf),
+    /// A file that describes no snapshot that can be built here.
+    #[error("{}: {source}", path.display())]
+    SnapshotFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BadConfig,
+    },
     /// Something else than what was saved.
     #[error("{flag}: snapshot '{name}' has {has}, and that cannot be changed")]
     Saved {
@@ -310,6 +318,9 @@ impl BadInput {
             Self::Setting { origin, variable, .. } => example(origin, variable),
             Self::Flag { flag, example, .. } => format!("for example: {flag} {example}"),
             Self::Secret(secret) => secret.hint(),
+            Self::SnapshotFile {
+                source: BadConfig::Syntax { similar: Some(word), .. }, ..
+            } => format!("did you mean '{word}'?"),
             Self::ConfigKey { known, .. } => format!("the keys are {known}"),
             other => other.fixed_hint().to_owned(),
         }
@@ -334,6 +345,9 @@ impl BadInput {
             Self::Net(_) => "for example: --net allow=api.example.com,*.cdn.example.com:443",
             Self::PolicyFile { .. } | Self::PolicySize(_) => {
                 "for example: rules = [\"api.example.com:443\", \"host:8080\"]"
+            }
+            Self::SnapshotFile { .. } => {
+                "for example: name = \"tools\", image = \"default\", setup = [\"apt-get …\"]"
             }
             Self::Saved { .. } => "leave the flag out, or take a snapshot of a VM that has it",
             Self::Label(_) => "for example: --label team=build",

@@ -31,6 +31,9 @@ pub(crate) struct Config {
     generation: u32,
     /// The snapshot that it was built on.
     pub(crate) parent: Option<Digest>,
+    /// The recipe that it was built by.
+    #[serde(default)]
+    pub(super) made_by: Option<String>,
     /// When it was taken.
     pub(crate) created: jiff::Timestamp,
     #[serde(default)]
@@ -38,7 +41,12 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(super) fn new(host: &Host, copy: &Copy, labels: BTreeMap<String, String>) -> Self {
+    pub(super) fn new(
+        host: &Host,
+        copy: &Copy,
+        made_by: Option<String>,
+        labels: BTreeMap<String, String>,
+    ) -> Self {
         let ground = &copy.ground;
         Self {
             of: Description::of(&ground.image, ground.shape),
@@ -48,6 +56,7 @@ impl Config {
             kit: host.kit.manifest.digest.clone(),
             generation: GENERATION,
             parent: ground.snapshot,
+            made_by,
             created: jiff::Timestamp::now(),
             labels,
         }

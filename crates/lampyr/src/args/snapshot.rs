@@ -7,6 +7,8 @@ use super::ListArgs;
 /// The commands under `snapshot`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
+    /// Build a snapshot as a file says: a VM, some steps in it, and what it is then
+    Build(SnapshotBuildArgs),
     /// Save a running session, which goes on
     Create(SnapshotCreateArgs),
     /// List all snapshots
@@ -15,6 +17,25 @@ pub(crate) enum SnapshotCommand {
     Inspect(SnapshotArgs),
     /// Remove a snapshot
     Rm(SnapshotRmArgs),
+}
+
+/// The arguments of `snapshot build`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotBuildArgs {
+    /// The file: TOML or JSON, as docs/snapshot.schema.json has it
+    pub(crate) file: String,
+    /// Refuse a name that is taken
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Leave the VM running in which the steps were taken
+    #[arg(long)]
+    pub(crate) debug_builder: bool,
+    /// Build even if it is there, made just so
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// How long each step may take [default: 1h]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) step_timeout: Option<String>,
 }
 
 /// The arguments of `snapshot create`.

@@ -6,13 +6,17 @@ use std::time::Duration;
 use lampyr_types::Name;
 use serde_json::{Value, json};
 
-use crate::args::{ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs};
-use crate::core_api::{self as core, ForkRequest, Host, Snapshot};
+use crate::args::{
+    ForkArgs, SnapshotArgs, SnapshotBuildArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs,
+};
+use crate::core_api::{
+    self as core, BuildOutput, ForkRequest, Host, Output, OutputStream, Snapshot,
+};
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
 use crate::progress::progress;
-use crate::settings::{Format, Layers, NewSnapshot, sid, snapshot_name};
+use crate::settings::{BuildSettings, Format, Layers, NewSnapshot, sid, snapshot_name};
 use crate::wiring;
 
 use super::human;
@@ -24,10 +28,46 @@ pub(super) fn snapshot(
     printer: &Printer,
 ) -> Result<u8, Failure> {
     match command {
+        SnapshotCommand::Build(args) => build(args, layers, printer),
         SnapshotCommand::Create(args) => create(args, layers, printer),
         SnapshotCommand::Inspect(args) => inspect(args, layers, printer),
         SnapshotCommand::Rm(args) => remove(args, layers, printer),
         SnapshotCommand::List(args) => list(layers, layers.format(args.json)?, printer),
+    }
+}
+
+fn build(args: &SnapshotBuildArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let BuildSettings { plan, options } = BuildSettings::resolve(args, layers)?;
+    let owner = super::session::owner(layers.home(), "session-owner")?;
+    let built = on_host(layers, printer, async |host| {
+        let mut follower = Follower(printer);
+        Ok(core::build_snapshot(&host, &plan, options, owner, &mut follower).await?)
+    })?;
+    let built = match built {
+        Ok(built) => built,
+        Err(status) => return Ok(status),
+    };
+    let mut told = row(&built.snapshot);
+    told["cached"] = built.cached.into();
+    match layers.format(false)? {
+        Format::Json => printer.json(&told)?,
+        Format::Text => printer.data(format!("{}\n", built.snapshot.name).as_bytes())?,
+    }
+    Ok(0)
+}
+
+/// Steps and what they say go to standard error: the answer is the snapshot.
+struct Follower<'a>(&'a Printer);
+
+impl Output for Follower<'_> {
+    fn write(&mut self, _stream: OutputStream, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.aside(bytes)
+    }
+}
+
+impl BuildOutput for Follower<'_> {
+    fn step(&mut self, index: usize, count: usize, description: &str) {
+        self.0.note(&format!("step {index} of {count}: {description}"));
     }
 }
 
