@@ -9,7 +9,7 @@ use lampyr_types::{BadName, BadQuantity, Span};
 
 use crate::bad_secret::BadSecretInput;
 use crate::core_api::limits::{BadSessionName, BadShape};
-use crate::core_api::{BadFile, BadPolicy};
+use crate::core_api::{BadFile, BadPolicy, Differs, MachinePart};
 use crate::env_vars::Variable;
 
 /// A request that makes no sense; nothing was started.
@@ -128,14 +128,11 @@ pub(crate) enum BadInput {
     #[error("--policy: {} is too long for a policy", .0.display())]
     PolicySize(PathBuf),
     /// Something else than what was saved.
-    #[error("{flag}: snapshot '{name}' has {has}, and that cannot be changed")]
+    #[error("{}: {differs}", flag(differs.what))]
     Saved {
-        /// The flag.
-        flag: &'static str,
-        /// The snapshot.
-        name: lampyr_types::Name,
         /// What it has.
-        has: String,
+        #[from]
+        differs: Differs,
     },
     /// A label without a name or a value.
     #[error("invalid label '{0}': it is not KEY=VALUE")]
@@ -361,6 +358,16 @@ impl BadInput {
             Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
             _ => "see lampyr run --help",
         }
+    }
+}
+
+/// The flag that asks for it.
+fn flag(what: MachinePart) -> &'static str {
+    match what {
+        MachinePart::Cpus => "--cpus",
+        MachinePart::Memory => "--memory",
+        MachinePart::DiskSize => "--disk-size",
+        MachinePart::Network => "--net",
     }
 }
 
