@@ -59,6 +59,8 @@ pub(crate) struct Frozen {
 
 /// How long what runs in a guest may take to stand still.
 const FREEZE_WAIT: Duration = Duration::from_secs(1);
+/// How long a guest may take to hear that it goes on.
+const THAW_WAIT: Duration = Duration::from_secs(10);
 
 /// A conversation with an agent.
 #[derive(Debug, Clone)]
@@ -116,7 +118,8 @@ impl Channel {
     /// Lets what runs in the guest go on.
     pub(crate) async fn thaw(&self, frozen: Frozen) -> Result<(), ChannelError> {
         drop(frozen);
-        self.ask(&Request::Thaw).await.map(drop)
+        let asked = tokio::time::timeout(THAW_WAIT, self.ask(&Request::Thaw)).await;
+        asked.map_err(|_| ChannelError::Silent(THAW_WAIT.as_secs()))?.map(drop)
     }
 
     /// Opens a stream for a request.

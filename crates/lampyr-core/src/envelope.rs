@@ -3,13 +3,14 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use lampyr_types::{ErrorKind, SandboxId};
 use serde_json::{Map, Value, json};
 
 use crate::capture::{Capture, Captured, Truncated};
-use crate::{Denied, NetUse, Outcome, Output, OutputStream, RunError, Usage};
+use crate::{Denied, NetUse, Outcome, Output, OutputStream, Point, RunError, Usage};
 
 /// Both streams of a command, kept until it ends.
 #[derive(Debug)]
@@ -40,6 +41,22 @@ impl Output for Gathered {
             OutputStream::Stderr => self.stderr.push(bytes),
         }
     }
+}
+
+/// Milliseconds, to the tenth: how long a machine stood still.
+pub fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// When what a session can be taken back to was there, as RFC 3339 has it.
+pub fn time(point: &Point) -> String {
+    let ms = i64::try_from(point.at_ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// How long that took to save, or to go back to.
+pub fn took(point: &Point) -> f64 {
+    millis(Duration::from_micros(point.took_us))
 }
 
 /// The whole object.

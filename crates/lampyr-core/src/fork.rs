@@ -4,6 +4,7 @@
 //! own, and each fork is restored from that. The template goes with the last
 //! of them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -91,7 +92,7 @@ pub async fn fork(
     host: &Host,
     word: &str,
     wanted: ForkRequest,
-    owner: impl Fn() -> Command,
+    owner: impl Fn() -> io::Result<Command>,
 ) -> Result<Forked, Error> {
     let staging = host.store.stage()?;
     let client = SessionClient::connect(host.store.root(), word).await?;
@@ -105,10 +106,17 @@ pub async fn fork(
         attached: wanted.attached,
         ..copy.request
     };
-    let starting = (0..wanted.count).map(|_| hand_over(&request, owner()));
+    let starting = (0..wanted.count).map(|_| start(&request, owner()));
     let started: Vec<_> = stream::iter(starting).buffered(AT_ONCE).collect().await;
     let sessions = all_or_none(host, started).await?;
     Ok(Forked { sessions, pause: copy.pause })
+}
+
+async fn start(
+    request: &SessionRequest,
+    owner: io::Result<Command>,
+) -> Result<(SandboxId, Leash), Error> {
+    hand_over(request, owner.map_err(Error::Owner)?).await
 }
 
 /// All that were started, or none of them where one could not be.

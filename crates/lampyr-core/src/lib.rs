@@ -84,7 +84,8 @@ pub use session::{
     start_session, stop_session,
 };
 pub use snapshot::{
-    Snapshot, SnapshotRequest, Taken, create_snapshot, remove_snapshot, snapshot, snapshots,
+    AskedMachine, Differs, MachinePart, Snapshot, SnapshotRequest, Taken, create_snapshot,
+    remove_snapshot, snapshot, snapshots,
 };
 pub use trace::Trace;
 pub use volume::Volume;

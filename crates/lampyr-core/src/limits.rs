@@ -2,7 +2,7 @@
 
 use lampyr_types::{BadName, Name, SandboxId, Size};
 
-use crate::Mount;
+use crate::{Domain, Mount, Policy, Secret};
 
 /// The least memory a VM lives with.
 const LEAST_MEMORY: Size = Size::mib(128);
@@ -16,6 +16,11 @@ const MOST_DISK: Size = Size::mib(16 << 20);
 const LEAST_QUOTA: Size = Size::mib(1);
 /// The slowest network that anybody could want, in bytes a second.
 const LEAST_RATE: Size = Size::bytes(1 << 10);
+
+/// The most commands before which it is remembered what a session was.
+pub const MOST_CHECKPOINTS: u32 = 1000;
+/// The most forks that are made at once.
+pub const MOST_FORKS: u32 = 1000;
 
 /// What a host has to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +129,18 @@ pub fn session_name(given: &str) -> Result<Name, BadSessionName> {
     let name = given.parse()?;
     let id = given.parse::<SandboxId>().is_ok();
     if id { Err(BadSessionName::IsId(given.to_owned())) } else { Ok(name) }
+}
+
+/// Whether a policy lets a VM reach the host of a secret; what no rule opens is
+/// shut to its secrets, too.
+pub fn reaches(policy: Option<&Policy>, host: &Domain) -> bool {
+    policy.is_some_and(|policy| policy.resolves(host).is_ok())
+}
+
+/// The name that is both a variable's and a secret's, where one is.
+pub fn named_twice<'a>(secrets: &'a [Secret], env: &[(String, String)]) -> Option<&'a str> {
+    let mut names = secrets.iter().map(Secret::name);
+    names.find(|name| env.iter().any(|(key, _)| key == name))
 }
 
 /// A place in a VM to mount something at, plainly said: no dots, one slash

@@ -5,6 +5,7 @@
 //! that is called by its digest, so that what several snapshots share is there
 //! once. The index is written last: until it names a snapshot there is none.
 
+mod agree;
 mod blobs;
 mod config;
 mod layout;
@@ -22,6 +23,7 @@ use crate::copy::{Copy, PAGES};
 use crate::template::{self, DEVICES, Moment, Template};
 use crate::{Error, Host, Origin, SessionClient};
 
+pub use agree::{AskedMachine, Differs, MachinePart};
 use blobs::Blobs;
 pub(crate) use config::Config;
 use layout::{Descriptor, Index, Kind, Manifest};

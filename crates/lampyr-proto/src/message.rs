@@ -76,7 +76,8 @@ pub enum Request {
     #[n(15)]
     Log,
     /// Go back to this point, or to the last one. Answered by
-    /// [`Event::Points`] with that one.
+    /// [`Event::Points`] with that one, or with none where nothing is remembered
+    /// of it.
     #[n(16)]
     Undo(#[n(0)] Option<u64>),
     /// Do not end when who started you does. Answered by [`Event::Done`].

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lampyr_core::{
-    Error, Host, Leash, SessionClient, SessionRequest, session_id, start_attached, start_session,
-    stop_session,
+    Error, ForkRequest, Forked, Host, Leash, SessionClient, SessionRequest, fork, session_id,
+    start_attached, start_session, stop_session,
 };
 use lampyr_store::Store;
 use lampyr_types::SandboxId;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
@@ -67,6 +68,21 @@ impl App {
         Ok(sid)
     }
 
+    /// Forks a sandbox; says which are new, and how long it stood still.
+    pub(crate) async fn fork(
+        &self,
+        word: &str,
+        wanted: ForkRequest,
+    ) -> Result<(Vec<SandboxId>, Duration), Error> {
+        let host = self.host().await?;
+        let Forked { sessions, pause } = fork(host, word, wanted, &self.settings.owner).await?;
+        let sids = sessions.iter().map(|(sid, _)| *sid).collect();
+        if wanted.attached {
+            locked(&self.leashes).extend(sessions);
+        }
+        Ok((sids, pause))
+    }
+
     /// Whether a sandbox ends with this process.
     pub(crate) fn is_attached(&self, sid: SandboxId) -> bool {
         locked(&self.leashes).contains_key(&sid)
@@ -119,6 +135,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Ok(done) => Ok(done?),
         Err(e) => Err(ApiError::internal(e)),
     }
+}
+
+/// Does work that takes long, and waits for a disk now and then, where it holds
+/// up nobody. It goes on where whoever asked for it breaks off.
+pub(crate) async fn aside<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Answer<T> {
+    let runtime = Handle::current();
+    blocking(move || runtime.block_on(work)).await
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -75,13 +75,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Sandbox {
         let path = axum::extract::Path::<Vec<(String, String)>>::from_request_parts(parts, state);
         let path = path.await.map_err(|e: PathRejection| ApiError::usage(e.body_text()))?;
         let word = path.0.into_iter().find(|(key, _)| key == "sandbox").map(|(_, word)| word);
-        word.filter(|word| word.parse::<Name>().is_ok() || word.parse::<SandboxId>().is_ok())
-            .map(Self)
-            .ok_or_else(|| {
-                let what = "the path has neither the id nor the name of a sandbox";
-                ApiError::refused(StatusCode::NOT_FOUND, what)
-            })
+        sandbox("the path", &word.unwrap_or_default()).map(Self)
     }
+}
+
+/// What a sandbox is called: its id or its name.
+pub(crate) fn sandbox(what: &str, word: &str) -> Answer<String> {
+    if word.parse::<Name>().is_ok() || word.parse::<SandboxId>().is_ok() {
+        return Ok(word.to_owned());
+    }
+    let what = format!("{what} has neither the id nor the name of a sandbox");
+    Err(ApiError::refused(StatusCode::NOT_FOUND, what))
 }
 
 /// A size as everywhere: `512M`.

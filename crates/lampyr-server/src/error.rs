@@ -90,11 +90,21 @@ impl From<RunError> for ApiError {
 /// Some failures say more than their kind.
 fn status(error: &Error) -> StatusCode {
     match error {
-        Error::NoSession(_) | Error::NoVolume(_) | Error::Image(ImageError::NoImage { .. }) => {
-            StatusCode::NOT_FOUND
-        }
+        Error::NoSession(_)
+        | Error::NoVolume(_)
+        | Error::NoSnapshot(_)
+        | Error::Image(ImageError::NoImage { .. }) => StatusCode::NOT_FOUND,
         Error::DeadSession(_) | Error::EndedSession(_) => StatusCode::GONE,
-        Error::NameTaken(_) | Error::VolumeTaken(_) | Error::VolumeBusy(_) => StatusCode::CONFLICT,
+        Error::NameTaken(_)
+        | Error::VolumeTaken(_)
+        | Error::VolumeBusy(_)
+        | Error::SnapshotTaken(_)
+        | Error::SnapshotNeeded { .. }
+        | Error::SnapshotBusy(_)
+        | Error::Incompatible(_)
+        | Error::ImageChanged { .. }
+        | Error::NoPoint(_)
+        | Error::HoldsSecrets => StatusCode::CONFLICT,
         Error::File { fault, .. } => of_fault(*fault),
         other => of_kind(other.kind()),
     }

@@ -10,14 +10,17 @@ mod ask;
 mod error;
 mod exec;
 mod files;
+mod forks;
 mod images;
 mod listen;
 mod metrics;
 mod output;
 mod routes;
 mod sandboxes;
+mod snapshots;
 mod socket;
 mod token;
+mod undo;
 mod volumes;
 
 use std::io;

@@ -16,7 +16,7 @@ use crate::access::{self, Access};
 use crate::app::App;
 use crate::ask::MAX_BODY;
 use crate::error::ApiError;
-use crate::{exec, files, images, metrics, sandboxes, socket, volumes};
+use crate::{exec, files, forks, images, metrics, sandboxes, snapshots, socket, undo, volumes};
 
 /// Sandboxes over HTTP: started, used and stopped.
 ///
@@ -50,6 +50,9 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(sandboxes::inspect, sandboxes::stop))
         .routes(routes!(sandboxes::detach))
         .routes(routes!(sandboxes::restrict))
+        .routes(routes!(forks::fork))
+        .routes(routes!(undo::log))
+        .routes(routes!(undo::undo))
         .routes(routes!(exec::exec))
         .routes(routes!(exec::job))
         .routes(routes!(socket::exec))
@@ -60,6 +63,8 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(files::mkdir))
         .routes(routes!(files::edit))
         .routes(routes!(files::pack, files::unpack))
+        .routes(routes!(snapshots::create, snapshots::list))
+        .routes(routes!(snapshots::inspect, snapshots::remove))
         .routes(routes!(volumes::list))
         .routes(routes!(volumes::ensure, volumes::inspect, volumes::remove))
         .routes(routes!(images::list))

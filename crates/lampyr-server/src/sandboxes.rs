@@ -1,7 +1,8 @@
 //! Sandboxes: sessions, as the command line calls them.
 
+mod asked;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,95 +10,22 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use lampyr_core::limits::{Limits, disk_size, mount_place, mounted_twice, session_name};
 use lampyr_core::{
-    Error, Forward, Mount, MountSource, Origin, Policy, SessionClient, SessionRecord,
-    SessionRequest, SessionState, Stopped, Volume, session_id, sessions, stop_session,
+    Error, Mount, MountSource, SessionClient, SessionRecord, SessionState, Snapshot, Stopped,
+    Volume, session_id, sessions, snapshot, stop_session,
 };
-use lampyr_types::{Name, SandboxId, Span};
+use lampyr_types::{Name, SandboxId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::Defaults;
-use crate::app::{App, blocking};
+use crate::app::{App, aside, blocking};
 use crate::ask::{self, Body, Query, Sandbox};
 use crate::error::{Answer, ApiError, ErrorBody};
 
+use asked::{PolicyAsk, SandboxAsk, net};
+
 /// How long what runs in a sandbox may take to end, where nobody says.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// A sandbox to start; what is left out is as the server's settings have it
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SandboxAsk {
-    /// A name to call it by
-    name: Option<String>,
-    /// The image to start from: a name, or a registry's
-    image: Option<String>,
-    /// The snapshot to start from
-    snapshot: Option<String>,
-    /// Processors
-    cpus: Option<u32>,
-    /// Memory, as in `512M`
-    memory: Option<String>,
-    /// The size of its disk, as in `8GB`
-    disk_size: Option<String>,
-    /// Environment variables of all that runs in it
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// The working directory of what runs in it and has none of its own
-    workdir: Option<String>,
-    /// Ports of 127.0.0.1 here that lead to ports of its: host port to its port
-    #[serde(default)]
-    #[schema(value_type = BTreeMap<String, u16>)]
-    ports: BTreeMap<u16, u16>,
-    /// What of this host it sees, by where it sees it
-    #[serde(default)]
-    mounts: BTreeMap<String, MountAsk>,
-    /// What it may reach, as `--net` has it: `none`, `public`, `record` or
-    /// `allow=RULE[,RULE…]`
-    net: Option<String>,
-    /// What it may reach, as rules
-    policy: Option<PolicyAsk>,
-    /// It ends after this long without a command or a client, as in `10m`
-    ttl: Option<String>,
-    /// It outlives this server
-    #[serde(default)]
-    detached: bool,
-    /// An earlier one of the same name is stopped first; true where it is left out
-    overwrite: Option<bool>,
-}
-
-/// What a sandbox sees: a directory of this host, or something described
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(crate) enum MountAsk {
-    /// A directory of this host, absolute
-    Directory(String),
-    /// A directory or a volume
-    Source(SourceAsk),
-}
-
-/// Either a directory of this host or a volume
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SourceAsk {
-    /// A directory, absolute
-    directory: Option<String>,
-    /// A volume's name; one that is not there is made
-    volume: Option<String>,
-    /// Nothing in it can be changed
-    #[serde(default)]
-    readonly: bool,
-}
-
-/// A network policy
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PolicyAsk {
-    /// Rules as `--net allow=` has them: `[deny:]TARGET[:PORTS][/udp]`
-    rules: Vec<String>,
-}
 
 /// A sandbox
 #[derive(Debug, Serialize, ToSchema)]
@@ -108,6 +36,8 @@ pub(crate) struct SandboxView {
     name: Option<String>,
     /// The image that it was started from
     image: String,
+    /// The snapshot that it was started from
+    snapshot: Option<String>,
     /// Its processors
     cpus: u32,
     /// Its memory in bytes
@@ -161,12 +91,13 @@ pub(crate) struct StoppedView {
 }
 
 impl SandboxView {
-    fn new(app: &App, record: SessionRecord, state: SessionState) -> Self {
+    pub(crate) fn new(app: &App, record: SessionRecord, state: SessionState) -> Self {
         Self {
             attached: app.is_attached(record.sid),
             id: record.sid.to_string(),
             name: record.name.map(String::from),
             image: record.image,
+            snapshot: record.snapshot.map(String::from),
             cpus: record.cpus,
             memory: record.memory,
             created: record.created.to_string(),
@@ -187,105 +118,6 @@ impl SandboxView {
     }
 }
 
-impl SandboxAsk {
-    /// Checks everything; touches nothing.
-    fn read(self, defaults: &Defaults, limits: Limits) -> Answer<SessionRequest> {
-        if self.snapshot.is_some() {
-            return Err(ApiError::refused(
-                StatusCode::NOT_IMPLEMENTED,
-                "snapshot: this server cannot start from snapshots",
-            ));
-        }
-        let named = |what: &'static str| {
-            move |e: &dyn std::fmt::Display| ApiError::usage(format!("{what}: {e}"))
-        };
-        let size = |what, text: Option<&String>| text.map(|t| ask::size(what, t)).transpose();
-        let memory = size("memory", self.memory.as_ref())?.unwrap_or(defaults.memory);
-        let disk = size("disk_size", self.disk_size.as_ref())?.unwrap_or(defaults.disk_size);
-        let cpus = self.cpus.unwrap_or(defaults.cpus);
-        let image = self.image.as_deref().map(str::parse).transpose();
-        self.workdir.iter().try_for_each(|dir| ask::absolute("workdir", dir))?;
-        let ttl = self.ttl.as_deref().map(|text| ask::span("ttl", text)).transpose()?;
-        Ok(SessionRequest {
-            name: self
-                .name
-                .as_deref()
-                .map(session_name)
-                .transpose()
-                .map_err(|e| named("name")(&e))?,
-            origin: image
-                .map_err(|e| named("image")(&e))?
-                .map_or_else(|| defaults.origin.clone(), Origin::Image),
-            checkpoints: 0,
-            cpus: limits.cpus(cpus).map_err(|e| named("cpus")(&e))?,
-            memory: limits.memory(memory).map_err(|e| named("memory")(&e))?.as_bytes(),
-            disk_size: disk_size(disk).map_err(|e| named("disk_size")(&e))?.as_bytes(),
-            env: ask::variables(self.env)?,
-            workdir: self.workdir,
-            attached: false,
-            ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
-            forwards: self.ports.into_iter().map(forward).collect::<Answer<_>>()?,
-            mounts: mounts(self.mounts)?,
-            net: net(self.net.as_deref(), self.policy.as_ref())?.map(Into::into),
-        })
-    }
-}
-
-fn forward((host, guest): (u16, u16)) -> Answer<Forward> {
-    if host == 0 || guest == 0 {
-        return Err(ApiError::usage("ports: a port is from 1 to 65535"));
-    }
-    Ok(Forward { host, guest })
-}
-
-fn mounts(asked: BTreeMap<String, MountAsk>) -> Answer<Vec<Mount>> {
-    let mounts: Vec<_> = asked.into_iter().map(mount).collect::<Answer<_>>()?;
-    match mounted_twice(&mounts) {
-        Some(place) => Err(ApiError::usage(format!("mounts: two have the place '{place}'"))),
-        None => Ok(mounts),
-    }
-}
-
-fn mount((place, asked): (String, MountAsk)) -> Answer<Mount> {
-    ask::plain("mounts", &place)?;
-    let bad = || ApiError::usage(format!("mounts: cannot mount at '{}'", place.escape_debug()));
-    let guest = mount_place(&place).ok_or_else(bad)?;
-    let source = match asked {
-        MountAsk::Directory(path) => SourceAsk { directory: Some(path), ..SourceAsk::default() },
-        MountAsk::Source(source) => source,
-    };
-    let readonly = source.readonly;
-    let source = match (source.directory, source.volume) {
-        (Some(path), None) => MountSource::Directory(directory(path.into())?),
-        (None, Some(name)) => MountSource::Volume(name.parse().map_err(ApiError::usage)?),
-        _ => return Err(ApiError::usage("mounts: give either a directory or a volume")),
-    };
-    Ok(Mount { source, guest, readonly })
-}
-
-/// The server's own directory is nobody's: a path must be absolute.
-fn directory(path: PathBuf) -> Answer<PathBuf> {
-    let shown = path.display();
-    if !path.is_absolute() {
-        return Err(ApiError::usage(format!("mounts: '{shown}' is not absolute")));
-    }
-    if !path.is_dir() {
-        return Err(ApiError::usage(format!("mounts: {shown} is no directory of this host")));
-    }
-    Ok(path)
-}
-
-fn net(text: Option<&str>, rules: Option<&PolicyAsk>) -> Answer<Option<Policy>> {
-    let of = |ask: &PolicyAsk| Policy::of(ask.rules.iter().map(String::as_str)).map(Some);
-    let read = match (text, rules) {
-        (Some(_), Some(_)) => return Err(ApiError::usage("there is both net and policy")),
-        (Some(text), None) => Policy::parse(text),
-        (None, Some(ask)) => of(ask),
-        (None, None) => Ok(None),
-    };
-    read.map_err(|e| ApiError::usage(format!("net: {e}")))
-}
-
 /// Start a sandbox
 ///
 /// It is attached unless `detached` is said: it ends when this server does,
@@ -303,17 +135,23 @@ pub(crate) async fn create(
     Body(asked): Body<SandboxAsk>,
 ) -> Answer<Response> {
     let (detached, overwrite) = (asked.detached, asked.overwrite.unwrap_or(true));
-    let request = asked.read(&app.settings.defaults, app.settings.limits)?;
+    let saved = saved(&app, asked.snapshot()?).await?;
+    let request = asked.read(&app.settings.defaults, app.settings.limits, saved.as_ref())?;
     if let Some(name) = request.name.as_ref().filter(|_| overwrite) {
         replace(&app, name).await?;
     }
     make_volumes(&app, &request.mounts).await?;
     // Whoever breaks off while it starts would leave one that nobody knows of.
     let starting = app.clone();
-    let started = tokio::spawn(async move { starting.start(&request, detached).await }).await;
-    let sid = started.map_err(ApiError::internal)??;
+    let sid = aside(async move { starting.start(&request, detached).await }).await?;
     let client = app.client(&sid.to_string()).await?;
     Ok((StatusCode::CREATED, Json(SandboxView::of(&app, &client).await?)).into_response())
+}
+
+/// Looks up what a sandbox is to be launched from.
+async fn saved(app: &App, name: Option<Name>) -> Answer<Option<Snapshot>> {
+    let home = app.home().to_owned();
+    blocking(move || name.map(|name| snapshot(&home, &name)).transpose()).await
 }
 
 /// Stops whatever has the name.
@@ -440,71 +278,4 @@ pub(crate) async fn restrict(
     let policy = net(None, Some(&asked))?.unwrap_or_default();
     app.client(&word).await?.restrict(&policy).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use lampyr_types::Size;
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
-    fn read(asked: &Value) -> Result<SessionRequest, String> {
-        let asked = SandboxAsk::deserialize(asked).map_err(|e| e.to_string())?;
-        let defaults = Defaults {
-            origin: Origin::Image("default".parse().unwrap()),
-            cpus: 2,
-            memory: Size::mib(1024),
-            disk_size: Size::mib(8192),
-            max_output: 1 << 20,
-        };
-        let limits = Limits { cpus: 4, memory: Size::mib(8192) };
-        asked.read(&defaults, limits).map_err(|e| e.to_string())
-    }
-
-    /// Keys as they are, and values of every kind.
-    fn asked() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::from),
-            any::<i64>().prop_map(Value::from),
-            "[0-9]{1,3}[MGk]?B?|.{0,8}|/[a-z./]{0,8}".prop_map(Value::from),
-        ];
-        let value = leaf.prop_recursive(2, 8, 3, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-                proptest::collection::hash_map(
-                    "volume|directory|rules|[0-9]{1,5}|/.{0,4}",
-                    inner,
-                    0..3
-                )
-                .prop_map(|map| map.into_iter().collect()),
-            ]
-        });
-        let key =
-            "name|image|snapshot|cpus|memory|disk_size|env|workdir|ports|mounts|net|policy|ttl";
-        proptest::collection::hash_map(key, value, 0..4).prop_map(|map| map.into_iter().collect())
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_asked_is_good_or_refused(asked in asked()) {
-            if let Ok(request) = read(&asked) {
-                prop_assert!((1..=4).contains(&request.cpus));
-                prop_assert!((128 << 20..=8 << 30).contains(&request.memory));
-                prop_assert!(request.forwards.iter().all(|port| port.host > 0 && port.guest > 0));
-                prop_assert!(request.mounts.iter().all(|mount| mount.guest.starts_with('/')));
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_left_out_is_as_the_settings_have_it() {
-        let request = read(&json!({})).unwrap();
-        assert_eq!((request.cpus, request.memory, request.disk_size), (2, 1 << 30, 8 << 30));
-        assert_eq!((request.origin.to_string().as_str(), request.attached), ("default", false));
-        let request = read(&json!({"ports": {"8080": 80}, "ttl": "1s", "net": "none"})).unwrap();
-        assert_eq!(request.forwards, [Forward { host: 8080, guest: 80 }]);
-        assert_eq!((request.ttl_ms, request.net), (Some(1000), None));
-    }
 }

@@ -9,7 +9,7 @@ use lampyr_types::{BadName, BadQuantity, Span};
 
 use crate::bad_secret::BadSecretInput;
 use crate::core_api::limits::{BadSessionName, BadShape};
-use crate::core_api::{BadConfig, BadFile, BadPolicy};
+use crate::core_api::{BadConfig, BadFile, BadPolicy, Differs, MachinePart};
 use crate::env_vars::Variable;
 
 /// A request that makes no sense; nothing was started.
@@ -136,14 +136,11 @@ pub(crate) enum BadInput {
         source: BadConfig,
     },
     /// Something else than what was saved.
-    #[error("{flag}: snapshot '{name}' has {has}, and that cannot be changed")]
+    #[error("{}: {differs}", flag(differs.what))]
     Saved {
-        /// The flag.
-        flag: &'static str,
-        /// The snapshot.
-        name: lampyr_types::Name,
         /// What it has.
-        has: String,
+        #[from]
+        differs: Differs,
     },
     /// A label without a name or a value.
     #[error("invalid label '{0}': it is not KEY=VALUE")]
@@ -375,6 +372,16 @@ impl BadInput {
             Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
             _ => "see lampyr run --help",
         }
+    }
+}
+
+/// The flag that asks for it.
+fn flag(what: MachinePart) -> &'static str {
+    match what {
+        MachinePart::Cpus => "--cpus",
+        MachinePart::Memory => "--memory",
+        MachinePart::DiskSize => "--disk-size",
+        MachinePart::Network => "--net",
     }
 }
 

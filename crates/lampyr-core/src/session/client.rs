@@ -229,7 +229,7 @@ impl SessionClient {
     /// [`Error::NoPoint`] where nothing is remembered of that.
     pub async fn undo(&self, to: Option<u64>) -> Result<Point, Error> {
         match self.ask(&Request::Undo(to), COPY_WAIT).await? {
-            Event::Points(points) => points.into_iter().next().ok_or(Error::Disconnected),
+            Event::Points(points) => points.into_iter().next().ok_or(Error::NoPoint(to)),
             other => Err(strange(&other)),
         }
     }
@@ -237,6 +237,9 @@ impl SessionClient {
     /// Copies its machine into `dir` while it goes on; even if it holds secrets,
     /// where that is said.
     pub(crate) async fn copy_to(&self, dir: &Path, with_secrets: bool) -> Result<Copy, Error> {
+        if !with_secrets && self.record()?.has_secrets() {
+            return Err(Error::HoldsSecrets);
+        }
         let request = Request::Copy(dir.to_string_lossy().into_owned(), with_secrets);
         match self.ask(&request, COPY_WAIT).await? {
             Event::Done => Copy::find(&self.store, dir),

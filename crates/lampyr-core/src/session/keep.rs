@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use lampyr_engine::EngineError;
 use lampyr_proto::Point;
 use tokio::sync::oneshot;
 
@@ -16,6 +17,8 @@ use crate::{Access, Error, Host, SessionRequest};
 
 use super::owner::Session;
 
+/// How long everything may take to be mounted again.
+const ATTACH_WAIT: Duration = Duration::from_secs(30);
 /// As much of a command as is remembered, in characters.
 const MAX_COMMAND: usize = 200;
 
@@ -115,7 +118,10 @@ impl<'a> Keep<'a> {
         before.stop().await;
         self.sandbox.awake().await?;
         let channel = self.sandbox.channel();
-        self.sandbox.while_alive(mounts.attach(&channel)).await?;
+        let attaching = self.sandbox.while_alive(mounts.attach(&channel));
+        let attached = tokio::time::timeout(ATTACH_WAIT, attaching).await;
+        let seconds = ATTACH_WAIT.as_secs();
+        attached.map_err(|_| EngineError::Slow { what: "mount", seconds })??;
         // What came after it never was.
         let point = self.points[at].point.clone();
         for later in self.points.split_off(at) {

@@ -430,7 +430,11 @@ impl Session {
 
     async fn undo(&self, to: Option<u64>) -> Result<Event, Failure> {
         let undone = self.order(|answer| Order::Undo(to, answer)).await?;
-        undone.map(|point| Event::Points(vec![point])).map_err(|e| e.to_failure())
+        match undone {
+            Ok(point) => Ok(Event::Points(vec![point])),
+            Err(Error::NoPoint(_)) => Ok(Event::Points(Vec::new())),
+            Err(e) => Err(e.to_failure()),
+        }
     }
 
     fn suggest(&self) -> Event {

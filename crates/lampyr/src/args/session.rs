@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use crate::core_api::limits::MOST_CHECKPOINTS;
+
 use super::MachineArgs;
 
 /// The commands under `session`.
@@ -28,7 +30,7 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "DURATION")]
     pub(crate) ttl: Option<String>,
     /// Remember what it was before each of the last N commands, for `undo` [default: 0]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_CHECKPOINTS)))]
     pub(crate) checkpoints: Option<u32>,
     /// Set an environment variable of every command in it
     #[arg(short, long, value_name = "KEY=VALUE")]

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand, value_parser};
 
+use crate::core_api::limits::MOST_FORKS;
+
 use super::ListArgs;
 
 /// The commands under `snapshot`.
@@ -79,7 +81,7 @@ pub(crate) struct ForkArgs {
     /// The session's id or name
     pub(crate) sid: String,
     /// How many new sessions
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=i64::from(MOST_FORKS)))]
     pub(crate) count: u32,
     /// Fork it even if it holds secrets; the forks have no values of them
     #[arg(long)]

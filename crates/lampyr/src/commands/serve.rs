@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::args::ServeArgs;
+use crate::conceal::conceal;
 use crate::core_api::Error;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -37,6 +38,8 @@ pub(super) fn serve(
 ) -> Result<u8, Failure> {
     let ServeSettings { place, parent, defaults, host } = ServeSettings::resolve(args, layers)?;
     super::raise_file_limit()?;
+    // What is asked may hold secrets.
+    conceal();
     let home = host.home.clone();
     // The token and the socket lie in it.
     Store::open(&home).map_err(Error::from)?;

@@ -1,6 +1,7 @@
 //! `lampyr snapshot` and `lampyr fork`.
 
 use std::fmt::Write as _;
+use std::io;
 use std::time::Duration;
 
 use lampyr_types::Name;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use crate::args::{
     ForkArgs, SnapshotArgs, SnapshotBuildArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs,
 };
+use crate::core_api::envelope::millis;
 use crate::core_api::{
     self as core, BuildOutput, ForkRequest, Host, Output, OutputStream, Snapshot,
 };
@@ -85,7 +87,7 @@ fn create(
         Err(status) => return Ok(status),
     };
     let mut told = row(&taken.snapshot);
-    told["pause_ms"] = millis(taken.pause);
+    told["pause_ms"] = millis(taken.pause).into();
     match layers.format(false)? {
         Format::Json => printer.json(&told)?,
         Format::Text => printer.data(format!("{}\n", taken.snapshot.name).as_bytes())?,
@@ -96,12 +98,7 @@ fn create(
 /// `lampyr fork`.
 pub(super) fn fork(args: &ForkArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
     let parent = sid(&args.sid)?;
-    // Found before anything is done, since it cannot fail later.
-    super::session::owner(layers.home(), "session-owner")?;
-    let owner = || {
-        let found = super::session::owner(layers.home(), "session-owner");
-        found.unwrap_or_else(|_| std::process::Command::new("lampyr"))
-    };
+    let owner = || super::session::owner(layers.home(), "session-owner").map_err(io::Error::other);
     let forked = on_host(layers, printer, async |host| {
         let wanted =
             ForkRequest { count: args.count, attached: false, with_secrets: args.with_secrets };
@@ -206,9 +203,4 @@ fn table(snapshots: &[Snapshot]) -> String {
         let _ = writeln!(text, "{own:>9}  {memory:>8}  {created:20}  {image:16}  {}", one.name);
     }
     text
-}
-
-/// Milliseconds, to the tenth.
-fn millis(span: Duration) -> Value {
-    json!((span.as_secs_f64() * 10_000.0).round() / 10.0)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::args::{LogArgs, UndoArgs};
+use crate::core_api::envelope::{time, took};
 use crate::core_api::{Point, SessionClient};
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -58,15 +59,4 @@ fn table(points: &[Point]) -> String {
         let _ = writeln!(text, "{:>5}  {at:20}  {command}", point.number);
     }
     text
-}
-
-/// When it was, as RFC 3339 has it.
-fn time(point: &Point) -> String {
-    let ms = i64::try_from(point.at_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).map(|at| at.to_string()).unwrap_or_default()
-}
-
-/// Milliseconds, to the tenth.
-fn took(point: &Point) -> f64 {
-    (point.took_us as f64 / 100.0).round() / 10.0
 }

@@ -5,7 +5,9 @@ use lampyr_types::{Name, Size};
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
-use crate::core_api::{self as core, Access, Forward, Mount, Secret, Snapshot, limits};
+use crate::core_api::{
+    self as core, Access, AskedMachine, Forward, Mount, Secret, Snapshot, limits,
+};
 use crate::env_vars;
 
 use super::mounts::mounts;
@@ -45,23 +47,14 @@ impl Machine {
 
     fn agree(self, args: &MachineArgs, saved: &Snapshot) -> Result<Self, BadInput> {
         let size = &args.size;
+        saved.agrees(&AskedMachine {
+            cpus: size.cpus.as_ref().map(|_| self.cpus),
+            memory: size.memory.as_ref().map(|_| self.memory),
+            disk_size: size.disk_size.as_ref().map(|_| self.disk_size),
+            network: self.net.is_some(),
+        })?;
         let (memory, disk_size) = (Size::bytes(saved.memory), Size::bytes(saved.disk_size));
-        let pairs = [
-            ("--cpus", size.cpus.is_some() && self.cpus != saved.cpus, saved.cpus.to_string()),
-            ("--memory", size.memory.is_some() && self.memory != memory, memory.to_string()),
-            (
-                "--disk-size",
-                size.disk_size.is_some() && self.disk_size != disk_size,
-                disk_size.to_string(),
-            ),
-            ("--net", self.net.is_some() && !saved.network, "no network card".to_owned()),
-        ];
-        if let Some((flag, _, has)) = pairs.into_iter().find(|(_, differs, _)| *differs) {
-            return Err(BadInput::Saved { flag, name: saved.name.clone(), has });
-        }
-        // A card cannot go; one that reaches nothing is as good as none.
-        let net = self.net.or_else(|| saved.network.then(Access::default));
-        Ok(Self { cpus: saved.cpus, memory, disk_size, net, ..self })
+        Ok(Self { cpus: saved.cpus, memory, disk_size, net: saved.reach(self.net), ..self })
     }
 
     fn with(

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::bad_secret::BadSecretInput;
 use crate::conceal::conceal;
+use crate::core_api::limits::{named_twice, reaches};
 use crate::core_api::{Domain, Policy, Secret, USUAL_HEADER};
 use crate::env_vars::Env;
 
@@ -69,8 +70,8 @@ pub(super) fn no_variables(
     secrets: &[Secret],
     env: &[(String, String)],
 ) -> Result<(), BadSecretInput> {
-    let both = secrets.iter().find(|secret| env.iter().any(|(key, _)| key == secret.name()));
-    both.map_or(Ok(()), |secret| Err(BadSecretInput::AlsoVariable(secret.name().to_owned())))
+    let both = named_twice(secrets, env);
+    both.map_or(Ok(()), |name| Err(BadSecretInput::AlsoVariable(name.to_owned())))
 }
 
 fn word(given: &str) -> Result<Word, BadSecretInput> {
@@ -98,7 +99,7 @@ fn source(text: &str) -> Option<Source> {
 }
 
 fn reachable(word: &Word, policy: Option<&Policy>) -> Result<(), BadSecretInput> {
-    if policy.is_some_and(|policy| policy.resolves(&word.host).is_ok()) {
+    if reaches(policy, &word.host) {
         return Ok(());
     }
     let (name, host) = (word.name.clone(), word.host.to_string());
