@@ -134,6 +134,7 @@ impl Builder {
         let count = plan.setup.len();
         for (i, step) in plan.setup.iter().enumerate() {
             let what = step.description();
+            output.room().await;
             output.step(i + 1, count, &what);
             let code = self.run(plan, step.command(), timeout, output).await?;
             if code != 0 {

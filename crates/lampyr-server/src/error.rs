@@ -55,6 +55,11 @@ impl ApiError {
         Self { kind, ..Self::refused(StatusCode::INTERNAL_SERVER_ERROR, message) }
     }
 
+    /// What is told of it.
+    pub(crate) fn body(self) -> ErrorBody {
+        ErrorBody { error: self.kind.word(), message: self.message, hint: self.hint }
+    }
+
     /// Adds a next step.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
@@ -69,8 +74,7 @@ impl Display for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self { status, kind, message, hint } = self;
-        (status, Json(ErrorBody { error: kind.word(), message, hint })).into_response()
+        (self.status, Json(self.body())).into_response()
     }
 }
 

@@ -7,6 +7,7 @@ mod access;
 mod answer;
 mod app;
 mod ask;
+mod builds;
 mod error;
 mod exec;
 mod files;

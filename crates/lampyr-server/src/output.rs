@@ -24,6 +24,11 @@ impl<T, F: Fn(OutputStream, &[u8]) -> T> Pieces<T, F> {
         (Self { to, form }, taken)
     }
 
+    /// A way to give other things between the pieces.
+    pub(crate) fn sender(&self) -> mpsc::Sender<T> {
+        self.to.clone()
+    }
+
     /// Gives one more thing, whatever it is, once there is room.
     pub(crate) async fn last(&self, thing: T) {
         let _ = self.to.send(thing).await;
@@ -97,6 +102,6 @@ pub(crate) fn end_event(result: &Result<Outcome, RunError>) -> axum::response::s
     named("end", &Value::from(closing(result)))
 }
 
-fn named(name: &str, value: &Value) -> axum::response::sse::Event {
+pub(crate) fn named(name: &str, value: &Value) -> axum::response::sse::Event {
     axum::response::sse::Event::default().event(name).data(value.to_string())
 }

@@ -16,7 +16,9 @@ use crate::access::{self, Access};
 use crate::app::App;
 use crate::ask::MAX_BODY;
 use crate::error::ApiError;
-use crate::{exec, files, forks, images, metrics, sandboxes, snapshots, socket, undo, volumes};
+use crate::{
+    builds, exec, files, forks, images, metrics, sandboxes, snapshots, socket, undo, volumes,
+};
 
 /// Sandboxes over HTTP: started, used and stopped.
 ///
@@ -63,6 +65,7 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(files::mkdir))
         .routes(routes!(files::edit))
         .routes(routes!(files::pack, files::unpack))
+        .routes(routes!(builds::build))
         .routes(routes!(snapshots::create, snapshots::list))
         .routes(routes!(snapshots::inspect, snapshots::remove))
         .routes(routes!(volumes::list))
