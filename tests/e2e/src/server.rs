@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
@@ -40,8 +40,14 @@ pub struct Reply {
 impl Served {
     /// `lampyr serve` with these flags.
     pub fn start(context: &TestContext, flags: &[&str]) -> Self {
+        Self::trusting(context, flags, None)
+    }
+
+    /// The same; its sandboxes' servers are verified against these authorities.
+    pub fn trusting(context: &TestContext, flags: &[&str], authorities: Option<&Path>) -> Self {
         let mut command = Command::new(context.program());
         command.arg("serve").args(flags).env("LAMPYR_HOME", context.home());
+        command.envs(authorities.map(|path| ("SSL_CERT_FILE", path)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -106,9 +112,14 @@ impl Served {
         self.stdin = None;
     }
 
+    /// Its process.
+    pub fn process(&self) -> Process {
+        Process::find(self.child.id() as i32).unwrap()
+    }
+
     /// Ends it by a signal.
     pub fn signal(&self, signal: i32) {
-        Process::find(self.child.id() as i32).unwrap().signal(signal);
+        self.process().signal(signal);
     }
 
     /// Waits for its end.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use lampyr_e2e::lab::{Lab, in_lab};
-use lampyr_e2e::{Call, Process, Session, TestContext, eventually, is_root};
+use lampyr_e2e::{Call, Process, Served, Session, TestContext, eventually, is_root};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -216,6 +216,45 @@ fn a_server_that_cannot_show_who_it_is_gets_nothing() {
         assert_eq!(denied["host"], "secret.example.com");
         assert_eq!(heard(lab), Vec::<String>::new());
         lab.assert_silent("web secret");
+    });
+}
+
+#[test]
+fn a_secret_of_the_apis_goes_to_its_host_and_into_no_copy() {
+    in_lab("a_secret_of_the_apis_goes_to_its_host_and_into_no_copy", |lab: &Lab| {
+        let context = TestContext::shared();
+        let server = Served::trusting(&context, &["--parent"], Some(lab.authority()));
+        let begun = SystemTime::now();
+        let secrets = json!({"TOKEN": {"host": "secret.example.com", "value": VALUE}});
+        let sandbox = server.sandbox(json!({"net": RULES, "secrets": secrets}));
+        let path = |sandbox: &Value, what: &str| {
+            format!("/v1/sandboxes/{}/{what}", sandbox["id"].as_str().unwrap())
+        };
+        let ask = r#"curl -sSi https://secret.example.com/echo -H "Authorization: Bearer $TOKEN""#;
+        let told = server.json("POST", &path(&sandbox, "exec"), &json!({"command": ask})).1;
+        let blots = format!("X-Echo: Bearer {}", "*".repeat(VALUE.len()));
+        assert!(told["stdout"].as_str().unwrap().contains(&blots), "{told}");
+        assert_eq!(heard(lab).len(), 1, "{:?}", heard(lab));
+        assert_private(server.process());
+
+        let save = json!({"sandbox": sandbox["id"], "name": "of-secrets"});
+        for (path, asked) in
+            [(path(&sandbox, "fork"), json!({})), ("/v1/snapshots".to_owned(), save)]
+        {
+            let (status, told) = server.json("POST", &path, &asked);
+            assert_eq!((status, &told["error"]), (409, &json!("usage")), "{told}");
+        }
+        let asked = json!({"with_secrets": true});
+        let (status, forked) = server.json("POST", &path(&sandbox, "fork"), &asked);
+        assert_eq!(status, 201, "{forked}");
+        let fork = path(&forked["sandboxes"][0], "exec");
+        let told = server.json("POST", &fork, &json!({"command": ask})).1;
+        assert!(told["exit_code"].is_i64(), "{told}");
+        assert_eq!(heard(lab).len(), 1, "the fork has it not: {:?}", heard(lab));
+        for path in changed_since(context.home(), begun) {
+            let bytes = fs::read(&path).unwrap_or_default();
+            assert!(!has(&bytes, VALUE.as_bytes()), "{}", path.display());
+        }
     });
 }
 

@@ -329,10 +329,6 @@ mod tests {
     use serde_json::{Value, json};
 
     fn read(asked: &Value) -> Result<SessionRequest, String> {
-        again(asked, None)
-    }
-
-    fn again(asked: &Value, saved: Option<&Snapshot>) -> Result<SessionRequest, String> {
         let asked = SandboxAsk::deserialize(asked).map_err(|e| e.to_string())?;
         let defaults = Defaults {
             origin: Origin::Image("default".parse().unwrap()),
@@ -342,7 +338,7 @@ mod tests {
             max_output: 1 << 20,
         };
         let limits = Limits { cpus: 4, memory: Size::mib(8192) };
-        asked.read(&defaults, limits, saved).map_err(|e| e.to_string())
+        asked.read(&defaults, limits, None).map_err(|e| e.to_string())
     }
 
     /// Keys as they are, and values of every kind.
@@ -357,15 +353,14 @@ mod tests {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
                 proptest::collection::hash_map(
-                    "volume|directory|rules|[0-9]{1,5}|/.{0,4}",
+                    "volume|directory|rules|host|value|[0-9]{1,5}|/.{0,4}",
                     inner,
                     0..3
                 )
                 .prop_map(|map| map.into_iter().collect()),
             ]
         });
-        let key =
-            "name|image|snapshot|cpus|memory|disk_size|env|workdir|ports|mounts|net|policy|ttl";
+        let key = "name|image|cpus|memory|disk_size|env|workdir|ports|mounts|net|policy|secrets|checkpoints|ttl";
         proptest::collection::hash_map(key, value, 0..4).prop_map(|map| map.into_iter().collect())
     }
 
@@ -389,5 +384,46 @@ mod tests {
         let request = read(&json!({"ports": {"8080": 80}, "ttl": "1s", "net": "none"})).unwrap();
         assert_eq!(request.forwards, [Forward { host: 8080, guest: 80 }]);
         assert_eq!((request.ttl_ms, request.net), (Some(1000), None));
+    }
+
+    #[test]
+    fn a_secret_is_for_a_host_that_a_rule_opens() {
+        let asked = json!({
+            "net": "allow=api.example.com",
+            "secrets": {
+                "TOKEN": {"host": "api.example.com", "value": "hunter2222"},
+                "KEY": {"host": "api.example.com", "header": "X-Key", "value": "hunter3333"},
+            },
+        });
+        let access = read(&asked).unwrap().net.unwrap();
+        let known: Vec<_> = access.secrets.iter().map(|one| (one.name(), one.header())).collect();
+        assert_eq!(known, [("KEY", "x-key"), ("TOKEN", "authorization")]);
+    }
+
+    #[test]
+    fn a_bad_secret_is_refused_and_nothing_of_it_repeated() {
+        let secret = |host, value| json!({"T": {"host": host, "value": value}});
+        let host = "api.example.com";
+        let rows = [
+            (json!({"T": "hunter2222"}), "secrets are"),
+            (json!(["hunter2222"]), "secrets are"),
+            (json!({"T": {"host": host, "hunter2222": 1}}), "secrets are"),
+            (secret(host, json!(["hunter2222"])), "secrets are"),
+            (secret(host, json!("hunter")), "not 8 to 4096 bytes"),
+            (secret(host, json!("hunter2222\n")), "characters"),
+            (secret("evil.example.com", json!("hunter2222")), "no rule"),
+            (secret("1.2.3.4", json!("hunter2222")), "not the name of a host"),
+            (json!({"T": {"host": host, "header": "host", "value": "hunter2222"}}), "header"),
+            (json!({"A-B": {"host": host, "value": "hunter2222"}}), "not the name of"),
+            (json!({"E": {"host": host, "value": "hunter2222"}}), "both in env and in secrets"),
+        ];
+        for (secrets, expected) in rows {
+            let asked =
+                json!({"net": "allow=api.example.com", "env": {"E": "x"}, "secrets": secrets});
+            let said = read(&asked).unwrap_err();
+            assert!(said.contains(expected) && !said.contains("hunter"), "{secrets}: {said}");
+        }
+        let shut = json!({"secrets": secret(host, json!("hunter2222"))});
+        assert!(read(&shut).unwrap_err().contains("no rule lets the sandbox reach"));
     }
 }
