@@ -113,10 +113,13 @@ impl Channel {
         }
     }
 
-    /// Lets what runs in the guest go on.
-    pub(crate) async fn thaw(&self, frozen: Frozen) -> Result<(), ChannelError> {
+    /// Lets what runs in the guest go on. It is told first what time it is, in
+    /// nanoseconds since 1970: its clocks stood still, too.
+    pub(crate) async fn thaw(&self, frozen: Frozen, clock_ns: u64) -> Result<(), ChannelError> {
         drop(frozen);
-        self.ask(&Request::Thaw).await.map(drop)
+        let told = self.open(&Request::Clock(clock_ns)).await?;
+        self.ask(&Request::Thaw).await?;
+        self.answer(told).await.map(drop)
     }
 
     /// Opens a stream for a request.

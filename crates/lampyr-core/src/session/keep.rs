@@ -114,6 +114,7 @@ impl<'a> Keep<'a> {
         session.renew(&self.sandbox);
         before.stop().await;
         self.sandbox.awake().await?;
+        self.sandbox.set_clock().await?;
         let channel = self.sandbox.channel();
         self.sandbox.while_alive(mounts.attach(&channel)).await?;
         // What came after it never was.
