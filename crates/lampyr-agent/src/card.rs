@@ -10,6 +10,7 @@ use lampyr_proto::Card;
 
 /// The one card that there is.
 const NAME: &str = "eth0";
+const V6_ADDRESSES: &str = "/proc/net/if_inet6";
 const RESOLVER: &str = "/etc/resolv.conf";
 /// What a guest need not find out about a wire with two ends, and no address
 /// but the one that it is given.
@@ -51,10 +52,23 @@ pub(crate) fn assume(card: &Card) -> io::Result<()> {
         && let Ok(socket) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
     {
         let index = index(&socket)?;
-        let address = V6Address { address: card.v6.octets(), prefix: 128, index };
-        ask(&socket, libc::SIOCSIFADDR as _, &raw const address)?;
+        let address = |address| V6Address { address, prefix: 128, index };
+        let before = addresses_v6(&fs::read_to_string(V6_ADDRESSES)?);
+        let new = address(card.v6.octets());
+        ask(&socket, libc::SIOCSIFADDR as _, &raw const new)?;
+        // Unlike for IPv4, a new one does not take the place of the last.
+        for old in before.into_iter().filter(|old| *old != new.address).map(address) {
+            ask(&socket, libc::SIOCDIFADDR as _, &raw const old)?;
+        }
     }
     Ok(())
+}
+
+/// The addresses of the card in the kernel's list of all.
+fn addresses_v6(list: &str) -> Vec<[u8; 16]> {
+    let ours = list.lines().filter(|line| line.ends_with(&format!(" {NAME}")));
+    let number = |line: &str| u128::from_str_radix(line.get(..32)?, 16).ok();
+    ours.filter_map(number).map(u128::to_be_bytes).collect()
 }
 
 /// An image may have a link there, to a file that nobody keeps.
@@ -166,4 +180,20 @@ fn index(socket: &UdpSocket) -> io::Result<libc::c_int> {
     ask(socket, libc::SIOCGIFINDEX as _, &raw mut request)?;
     // SAFETY: the kernel has just put the number there.
     Ok(unsafe { request.ifr_ifru.ifru_ifindex })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_other_cards_are_not_ours() {
+        let list = "\
+00000000000000000000000000000001 01 80 10 80       lo
+fd00000000000000000000000000abcd 02 80 00 80     eth0
+fd00000000000000000000000000beef 03 80 00 80    eth01
+";
+        let ours: Ipv6Addr = "fd00::abcd".parse().unwrap();
+        assert_eq!(addresses_v6(list), [ours.octets()]);
+    }
 }

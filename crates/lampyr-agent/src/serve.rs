@@ -74,6 +74,8 @@ struct Server {
     nobody: bool,
     /// What runs was stopped, to be copied.
     frozen: bool,
+    /// It is a copy, and has what connected the original still.
+    connected: bool,
     /// Who waits until it stands still, and what tells that.
     freezing: Option<u32>,
     stillness: Option<File>,
@@ -116,6 +118,7 @@ impl Server {
             identity: Identity::open(scope)?,
             nobody: false,
             frozen: false,
+            connected: false,
             freezing: None,
             stillness,
             orphans: BTreeMap::new(),
@@ -224,7 +227,8 @@ impl Server {
     }
 
     fn resume(&mut self, stream: u32, new: &Resumed) -> io::Result<()> {
-        match self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(new)) {
+        let assumed = self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(new));
+        match assumed.and_then(|()| self.be_cut_off()) {
             Ok(()) => {
                 self.nobody = false;
                 self.thaw();

@@ -115,11 +115,17 @@ impl Channel {
         }
     }
 
-    /// Lets what runs in the guest go on.
-    pub(crate) async fn thaw(&self, frozen: Frozen) -> Result<(), ChannelError> {
+    /// Lets what runs in the guest go on. It is told first what time it is, in
+    /// nanoseconds since 1970: its clocks stood still, too.
+    pub(crate) async fn thaw(&self, frozen: Frozen, clock_ns: u64) -> Result<(), ChannelError> {
         drop(frozen);
-        let asked = tokio::time::timeout(THAW_WAIT, self.ask(&Request::Thaw)).await;
-        asked.map_err(|_| ChannelError::Silent(THAW_WAIT.as_secs()))?.map(drop)
+        let going = async {
+            let told = self.open(&Request::Clock(clock_ns)).await?;
+            self.ask(&Request::Thaw).await?;
+            self.answer(told).await.map(drop)
+        };
+        let gone = tokio::time::timeout(THAW_WAIT, going).await;
+        gone.map_err(|_| ChannelError::Silent(THAW_WAIT.as_secs()))?
     }
 
     /// Opens a stream for a request.

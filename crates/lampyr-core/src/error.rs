@@ -159,6 +159,9 @@ pub enum Error {
     /// Something of a snapshot is missing, or not what its digest says.
     #[error("the snapshot is damaged: {0} is missing or not what it should be")]
     SnapshotDamaged(lampyr_oci::Digest),
+    /// A snapshot has a part that this build does not know.
+    #[error("the snapshot is of another lampyr: it has {0}")]
+    SnapshotFormat(String),
     /// A snapshot was taken by another engine, or on another processor.
     #[error("the snapshot does not fit this host: {0}")]
     Incompatible(String),
@@ -329,6 +332,7 @@ impl Error {
             Self::SnapshotNeeded { .. } => Some("--force removes both".into()),
             Self::SnapshotBusy(_) => Some("stop the sessions that were started from it".into()),
             Self::SnapshotDamaged(_) => Some("take it again, or build it again".into()),
+            Self::SnapshotFormat(_) => Some("use a newer lampyr, or take it again".into()),
             Self::Incompatible(_) => Some("take it again on this host".into()),
             Self::ImageChanged { .. } => Some("get that image back, or save the VM again".into()),
             Self::Port { .. } => Some("forward another port, as in --forward 8081:80".into()),

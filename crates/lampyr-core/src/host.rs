@@ -53,6 +53,7 @@ pub struct HostSettings {
 }
 
 /// A host that can run machines.
+#[derive(Clone)]
 pub struct Host {
     pub(crate) store: Store,
     pub(crate) engine: Arc<dyn Engine>,

@@ -34,6 +34,7 @@ mod session;
 mod snapshot;
 mod template;
 mod trace;
+mod verify;
 mod volume;
 mod wish;
 
@@ -84,10 +85,11 @@ pub use session::{
     start_session, stop_session,
 };
 pub use snapshot::{
-    AskedMachine, Differs, MachinePart, Snapshot, SnapshotRequest, Taken, create_snapshot,
-    remove_snapshot, snapshot, snapshots,
+    AskedMachine, Differs, MachinePart, Snapshot, SnapshotRequest, Snapshots, Taken,
+    create_snapshot, remove_snapshot, snapshot, snapshots,
 };
 pub use trace::Trace;
+pub use verify::{ForkCheck, ForkPrograms, verify_fork};
 pub use volume::Volume;
 
 /// What to run.

@@ -22,6 +22,10 @@ use crate::{Error, Host, Trace, network, random};
 const RESUME_WAIT: Duration = Duration::from_secs(30);
 /// How long a machine whose channel broke may take to be seen ending.
 const END_WAIT: Duration = Duration::from_secs(2);
+/// How far a guest's clock may be behind when it has just been set, and how
+/// often that is tried on a host that is busy.
+const CLOCK_ERROR: Duration = Duration::from_millis(25);
+const CLOCK_TRIES: usize = 5;
 
 /// The files of the disk's layers in a sandbox's directory.
 const LAYER: &str = "layer";
@@ -211,7 +215,7 @@ impl Sandbox {
         let begun = Instant::now();
         let frozen = self.while_alive(async { Ok(channel.freeze().await?) }).await?;
         let copied = self.machine.copy(to).await;
-        self.while_alive(async { Ok(channel.thaw(frozen).await?) }).await?;
+        self.while_alive(async { Ok(channel.thaw(frozen, clock_ns()).await?) }).await?;
         copied?;
         Ok(Saved { pause: begun.elapsed() })
     }
@@ -272,6 +276,21 @@ impl Sandbox {
                 Err(EngineError::Slow { what: "resume", seconds: self.patience.as_secs() }.into())
             }
         }
+    }
+
+    /// Tells the guest what time it is until it hears that soon enough: what it
+    /// was told when it woke up may have been old by the time it was heard.
+    pub(crate) async fn set_clock(&mut self) -> Result<(), Error> {
+        let channel = self.channel.clone();
+        for _ in 0..CLOCK_TRIES {
+            let begun = Instant::now();
+            let told = async { Ok(channel.ask(&Request::Clock(clock_ns())).await?) };
+            self.while_alive(told).await?;
+            if begun.elapsed() < CLOCK_ERROR {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The conversation with its agent.
@@ -349,12 +368,17 @@ impl Sandbox {
     }
 }
 
-fn identity(id: SandboxId) -> Resumed {
+/// The wall clock, in nanoseconds since 1970.
+fn clock_ns() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn identity(id: SandboxId) -> Resumed {
     let hex: String = id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
     Resumed {
         entropy: random::bytes::<64>().to_vec(),
-        clock_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        clock_ns: clock_ns(),
         hostname: format!("lampyr-{}", &hex[..8]),
         machine_id: hex,
         card: None,

@@ -179,17 +179,33 @@ fn keep(
 }
 
 /// All snapshots, by name.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    /// Those that can be read.
+    pub whole: Vec<Snapshot>,
+    /// The others, and what stands in the way: of these `rm` alone is possible.
+    pub unreadable: Vec<(Name, Error)>,
+}
+
+/// All snapshots, by name.
 ///
 /// # Errors
 ///
 /// Where the state directory cannot be read, or holds what is no layout.
-pub fn snapshots(home: &Path) -> Result<Vec<Snapshot>, Error> {
+pub fn snapshots(home: &Path) -> Result<Snapshots, Error> {
+    let mut all = Snapshots::default();
     if !home.exists() {
-        return Ok(Vec::new());
+        return Ok(all);
     }
     let dir = dir(&Store::open(home)?)?;
     let index = Index::read(&dir)?;
-    index.names().map(|(name, digest)| look(&dir, &index, &name, digest)).collect()
+    for (name, digest) in index.names() {
+        match look(&dir, &index, &name, digest) {
+            Ok(snapshot) => all.whole.push(snapshot),
+            Err(e) => all.unreadable.push((name, e)),
+        }
+    }
+    Ok(all)
 }
 
 /// The snapshot called `name`.
@@ -222,7 +238,7 @@ pub fn remove_snapshot(home: &Path, name: &Name, force: bool) -> Result<Vec<Name
     let mut index = Index::read(&dir)?;
     let digest = index.find(name).ok_or_else(|| Error::NoSnapshot(name.clone()))?;
     let blobs = Blobs::new(&dir)?;
-    let built_on_it = dependents(&blobs, &index, digest)?;
+    let built_on_it = dependents(&blobs, &index, digest);
     if !force && let Some((first, _)) = built_on_it.first() {
         return Err(Error::SnapshotNeeded { name: name.clone(), by: first.clone() });
     }
@@ -240,11 +256,13 @@ pub fn remove_snapshot(home: &Path, name: &Name, force: bool) -> Result<Vec<Name
     Ok(going.into_iter().map(|(name, _)| name).collect())
 }
 
-/// The snapshots that were built on this one, or on one that was, and so on.
-fn dependents(blobs: &Blobs, index: &Index, digest: Digest) -> Result<Vec<(Name, Digest)>, Error> {
+/// The snapshots that were built on this one, or on one that was, and so on. One
+/// that cannot be read is built on nothing.
+fn dependents(blobs: &Blobs, index: &Index, digest: Digest) -> Vec<(Name, Digest)> {
     let mut parents = BTreeMap::new();
     for (name, one) in index.names() {
-        parents.insert(name, (one, Config::read(blobs, one)?.parent));
+        let parent = Config::read(blobs, one).ok().and_then(|config| config.parent);
+        parents.insert(name, (one, parent));
     }
     let (mut found, mut wanted) = (Vec::new(), vec![digest]);
     while let Some(parent) = wanted.pop() {
@@ -255,16 +273,18 @@ fn dependents(blobs: &Blobs, index: &Index, digest: Digest) -> Result<Vec<(Name,
             }
         }
     }
-    Ok(found)
+    found
 }
 
 /// Removes blobs that no snapshot needs, and the templates of snapshots that
-/// are gone. What somebody still runs from stays for the next time.
+/// are gone. What somebody still runs from stays for the next time; all of it
+/// does while there is a snapshot that cannot be read, since nobody knows what
+/// that one needs.
 pub(crate) fn sweep(store: &Store, dir: &Path, index: &Index) -> Result<(), Error> {
     let blobs = Blobs::new(dir)?;
     let mut needed = Vec::new();
     for (_, digest) in index.names() {
-        let manifest = Manifest::read(&blobs, digest)?;
+        let Ok(manifest) = Manifest::read(&blobs, digest) else { return Ok(()) };
         needed.push(digest);
         needed.extend(manifest.all().map(|part| part.digest));
     }
@@ -331,7 +351,8 @@ fn look(dir: &Path, index: &Index, name: &Name, digest: Digest) -> Result<Snapsh
     let (manifest, config) = (Manifest::read(&blobs, digest)?, Config::read(&blobs, digest)?);
     let mut others = Vec::new();
     for (_, other) in index.names().filter(|(_, other)| *other != digest) {
-        others.extend(Manifest::read(&blobs, other)?.all().map(|part| part.digest));
+        let manifest = Manifest::read(&blobs, other).ok();
+        others.extend(manifest.iter().flat_map(Manifest::all).map(|part| part.digest));
     }
     let takes = |part: &Descriptor| blobs.takes(part.digest);
     let parent_name = |parent| index.names().find(|(_, one)| *one == parent).map(|(name, _)| name);

@@ -115,6 +115,11 @@ impl Template {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 
+    /// Where it lies.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// What a machine is restored from, with `top` as its own disk layer.
     pub(crate) fn restore(&self, top: File) -> Result<lampyr_engine::Restore, Error> {
         let copy = |file: &File| file.try_clone().map_err(at(&self.dir));

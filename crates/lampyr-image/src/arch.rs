@@ -36,7 +36,7 @@ pub(crate) struct Facts {
 }
 
 const MODULES: &[&str] =
-    &["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "ext4", "fuse"];
+    &["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "tcp_diag", "ext4", "fuse"];
 
 const X86_64: Facts = Facts {
     name: "x86_64",

@@ -144,7 +144,7 @@ mod tests {
         std::fs::create_dir_all(modules.join("kernel")).unwrap();
         std::fs::write(root.join("boot/vmlinuz-6.1.0-1-cloud-amd64"), "kernel").unwrap();
         std::fs::write(modules.join("modules.builtin"), "x/ext4.ko\nx/fuse.ko\n").unwrap();
-        let wanted = ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net"];
+        let wanted = ["virtio_mmio", "virtio_console", "virtio_blk", "virtio_net", "tcp_diag"];
         for name in wanted {
             std::fs::write(modules.join(format!("kernel/{name}.ko")), "\0depends=\0").unwrap();
         }

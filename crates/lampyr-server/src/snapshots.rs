@@ -164,7 +164,8 @@ fn taken(snapshot: Snapshot, pause: Duration) -> SnapshotView {
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<Json<Vec<SnapshotView>>> {
     let home = app.home().to_owned();
     let all = blocking(move || snapshots(&home)).await?;
-    Ok(Json(all.into_iter().map(SnapshotView::from).collect()))
+    // One that cannot be read is told where it is looked at.
+    Ok(Json(all.whole.into_iter().map(SnapshotView::from).collect()))
 }
 
 /// Look at a snapshot

@@ -22,7 +22,7 @@ pub(crate) use serve::ServeArgs;
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use snapshot::{
     ForkArgs, LogArgs, SnapshotArgs, SnapshotBuildArgs, SnapshotCommand, SnapshotCreateArgs,
-    SnapshotRmArgs, UndoArgs,
+    SnapshotRmArgs, UndoArgs, VerifyForkArgs,
 };
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
 
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Snapshot(SnapshotCommand),
     /// Start more sessions that are what a running one is now
     Fork(ForkArgs),
+    /// Check on this host that a fork is what it must be
+    VerifyFork(VerifyForkArgs),
     /// Show what a session can be taken back to
     Log(LogArgs),
     /// Take a session back to what it was before a command

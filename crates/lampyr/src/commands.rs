@@ -15,6 +15,7 @@ mod serve;
 mod session;
 mod snapshot;
 mod undo;
+mod verify;
 mod volume;
 
 use std::ffi::OsString;
@@ -54,6 +55,7 @@ pub(crate) fn dispatch(
         Command::Volume(command) => volume::volume(&command, &layers()?, printer),
         Command::Snapshot(command) => snapshot::snapshot(&command, &layers()?, printer),
         Command::Fork(args) => snapshot::fork(&args, &layers()?, printer),
+        Command::VerifyFork(args) => verify::verify_fork(&args, &layers()?, printer),
         Command::Log(args) => undo::log(&args, &layers()?, printer),
         Command::Undo(args) => undo::undo(&args, &layers()?, printer),
         Command::Images(command) => images::images(&command, &layers()?, printer),

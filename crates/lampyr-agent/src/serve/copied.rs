@@ -6,14 +6,17 @@
 //!                    +--greeting, Resumed--> Open      the copy
 //! ```
 
+use std::io;
+
 use lampyr_proto::Event;
 use rustix::event::epoll;
 
 use super::{Server, watch};
-use crate::cgroup;
+use crate::identity::Scope;
 use crate::orphan::Orphan;
 use crate::spawn::Parked;
 use crate::warm::Warmer;
+use crate::{cgroup, connections};
 
 /// Marks an orphan's output among what is watched; no stream's number is so long.
 const ORPHAN: u64 = 1 << 40;
@@ -51,7 +54,7 @@ impl Server {
 
     /// What comes next is not from the host that was here: this is the copy.
     pub(super) fn be_copy(&mut self) {
-        self.nobody = true;
+        (self.nobody, self.connected) = (true, true);
         self.freezing = None;
         for (_, process) in std::mem::take(&mut self.processes) {
             for orphan in Orphan::outputs_of(process) {
@@ -59,6 +62,14 @@ impl Server {
             }
         }
         self.end_conversation();
+    }
+
+    /// Ends the connections that the original had, before anything runs.
+    pub(super) fn be_cut_off(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.connected) && self.scope == Scope::Machine {
+            connections::end_all()?;
+        }
+        Ok(())
     }
 
     fn adopt(&mut self, orphan: Orphan) {

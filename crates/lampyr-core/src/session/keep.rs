@@ -117,6 +117,7 @@ impl<'a> Keep<'a> {
         session.renew(&self.sandbox);
         before.stop().await;
         self.sandbox.awake().await?;
+        self.sandbox.set_clock().await?;
         let channel = self.sandbox.channel();
         let attaching = self.sandbox.while_alive(mounts.attach(&channel));
         let attached = tokio::time::timeout(ATTACH_WAIT, attaching).await;

@@ -150,6 +150,7 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let template = Template::get(host, &request.origin, shape).await?;
     let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
     sandbox.awake().await?;
+    sandbox.set_clock().await?;
     let channel = sandbox.channel();
     sandbox.while_alive(mounts.attach(&channel)).await?;
     let dir = sandbox.dir().to_owned();

@@ -65,7 +65,8 @@ impl Config {
     /// Reads the configuration of a snapshot, verified.
     pub(super) fn read(blobs: &Blobs, manifest: Digest) -> Result<Self, Error> {
         let bytes = blobs.read(Manifest::read(blobs, manifest)?.config().digest)?;
-        serde_json::from_slice(&bytes).map_err(|_| Error::SnapshotDamaged(manifest))
+        let unknown = |_| Error::SnapshotFormat("a configuration of another kind".into());
+        serde_json::from_slice(&bytes).map_err(unknown)
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {

@@ -18,6 +18,7 @@ use lampyr_oci::Digest;
 use lampyr_store::{StoreError, read_json, write_json};
 use lampyr_types::Name;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::blobs::Blobs;
 use crate::Error;
@@ -90,8 +91,8 @@ impl Manifest {
 
     /// Reads one, verified.
     pub(super) fn read(blobs: &Blobs, digest: Digest) -> Result<Self, Error> {
-        let damaged = |_| Error::SnapshotDamaged(digest);
-        serde_json::from_slice(&blobs.read(digest)?).map_err(damaged)
+        let bytes = blobs.read(digest)?;
+        serde_json::from_slice(&bytes).map_err(|_| Error::SnapshotFormat(stranger(&bytes)))
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
@@ -118,6 +119,17 @@ impl Manifest {
         let parts = self.of(Kind::Memory).chain(self.of(Kind::Pages));
         parts.cloned().collect()
     }
+}
+
+/// What a manifest that is whole has and this build does not know.
+fn stranger(manifest: &[u8]) -> String {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    let kinds = [&manifest, &manifest["config"]].into_iter().chain(layers);
+    let mut kinds = kinds.map(|part| &part["mediaType"]);
+    let unknown = kinds.find(|kind| serde_json::from_value::<Kind>((*kind).clone()).is_err());
+    let kind = unknown.and_then(Value::as_str).unwrap_or("a manifest of another kind");
+    kind.chars().take(100).collect()
 }
 
 /// The snapshots by name.

@@ -107,3 +107,14 @@ pub(crate) struct UndoArgs {
     #[arg(long, value_name = "K")]
     pub(crate) to: Option<u64>,
 }
+
+/// The arguments of `verify-fork`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyForkArgs {
+    /// Print JSON on a terminal too
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Check this point alone
+    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=8))]
+    pub(crate) only: Option<u8>,
+}

@@ -12,7 +12,7 @@ use crate::args::{
 };
 use crate::core_api::envelope::millis;
 use crate::core_api::{
-    self as core, BuildOutput, ForkRequest, Host, Output, OutputStream, Snapshot,
+    self as core, BuildOutput, ForkRequest, Host, Output, OutputStream, Snapshot, Snapshots,
 };
 use crate::failure::Failure;
 use crate::interrupt::{Interrupt, heard};
@@ -124,7 +124,7 @@ pub(super) fn fork(args: &ForkArgs, layers: &Layers<'_>, printer: &Printer) -> R
 
 /// Does something on this host until it is done, or until a signal ends it:
 /// then its status is the error.
-fn on_host<T>(
+pub(super) fn on_host<T>(
     layers: &Layers<'_>,
     printer: &Printer,
     work: impl AsyncFnOnce(Host) -> Result<T, Failure>,
@@ -162,10 +162,13 @@ fn remove(args: &SnapshotRmArgs, layers: &Layers<'_>, printer: &Printer) -> Resu
 }
 
 fn list(layers: &Layers<'_>, format: Format, printer: &Printer) -> Result<u8, Failure> {
-    let snapshots = core::snapshots(layers.home())?;
+    let Snapshots { whole, unreadable } = core::snapshots(layers.home())?;
+    for (name, why) in unreadable {
+        printer.note(&format!("snapshot '{name}' is left out: {why}"));
+    }
     match format {
-        Format::Json => printer.json(&snapshots.iter().map(row).collect())?,
-        Format::Text => printer.data(table(&snapshots).as_bytes())?,
+        Format::Json => printer.json(&whole.iter().map(row).collect())?,
+        Format::Text => printer.data(table(&whole).as_bytes())?,
     }
     Ok(0)
 }
