@@ -1,0 +1,192 @@
+"""What is asked for: snapshots to build, sandboxes to launch, commands to run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar, Union
+
+from .errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How large a VM is; what is left out is as the server's settings have it."""
+
+    cpus: Optional[int] = None
+    #: `"512M"` or `"2G"`, in binary multiples; a string only.
+    memory: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.memory, (str, type(None))):
+            raise UsageError('resources: memory is a string, as in "512M" or "2G"')
+
+
+@dataclass(frozen=True)
+class ShellStep:
+    """A script that /bin/sh runs; see `shell`."""
+
+    script: str
+    description: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class ExecStep:
+    """A program that is run without a shell; see `exec_`."""
+
+    cmd: str
+    args: Sequence[str] = ()
+    description: Optional[str] = None
+
+
+#: A step of a setup. A string is a script.
+SetupStep = Union[str, ShellStep, ExecStep]
+
+
+def shell(script: str, description: Optional[str] = None) -> ShellStep:
+    """A step of a setup: a script that /bin/sh runs."""
+    return ShellStep(script, description)
+
+
+def exec_(cmd: str, args: Sequence[str] = (), description: Optional[str] = None) -> ExecStep:
+    """A step of a setup: a program and its arguments, run without a shell."""
+    return ExecStep(cmd, args, description)
+
+
+@dataclass(frozen=True)
+class SnapshotConfig:
+    """How a snapshot is built: an image, and what is done in a VM of it."""
+
+    #: The snapshot's name.
+    name: str
+    #: The image to start from: a name, or a registry's.
+    image: str
+    resources: Optional[Resources] = None
+    #: Where the steps run, absolute; it must be there or be made by a step.
+    workdir: Optional[str] = None
+    #: Environment variables of the steps.
+    env: Optional[Mapping[str, str]] = None
+    #: What is done, in order.
+    setup: Sequence[SetupStep] = ()
+    #: What is noted about the snapshot.
+    labels: Optional[Mapping[str, str]] = None
+    #: What the steps may reach, as rules: `"pypi.org:443"`. Nothing of it is
+    #: left open in what is launched from the snapshot.
+    net: Optional[Sequence[str]] = None
+
+
+def define_snapshot(config: Union[SnapshotConfig, Mapping[str, Any]]) -> SnapshotConfig:
+    """A config as it is, or one made of a document, as a TOML or JSON file has it.
+
+    Raises `UsageError` for a key that there is not.
+    """
+    if isinstance(config, SnapshotConfig):
+        return config
+    document = dict(config)
+    if "resources" in document:
+        document["resources"] = _made(Resources, document["resources"], "resources")
+    document["setup"] = [_step(step) for step in document.get("setup") or ()]
+    return _made(SnapshotConfig, document, "the config")
+
+
+def _step(step: Union[SetupStep, Mapping[str, Any]]) -> SetupStep:
+    if not isinstance(step, Mapping):
+        return step
+    document = dict(step)
+    kind = document.pop("kind", None)
+    if kind == "shell":
+        return _made(ShellStep, document, "setup")
+    if kind == "exec":
+        return _made(ExecStep, document, "setup")
+    raise UsageError(f"setup: a step has the kind 'shell' or 'exec', not {kind!r}")
+
+
+def _made(cls: Type[T], document: Mapping[str, Any], what: str) -> T:
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(document.keys() - set(known))
+    if unknown:
+        raise UsageError(f"{what}: unknown key '{unknown[0]}'", hint="it has " + ", ".join(known))
+    try:
+        return cls(**document)
+    except TypeError as error:
+        raise UsageError(f"{what}: {error}") from error
+
+
+def document(config: SnapshotConfig) -> Dict[str, Any]:
+    """A config as the server takes it."""
+    setup: List[Any] = [_written(step) for step in config.setup]
+    written = {**_said(config), "setup": setup}
+    if config.resources is not None:
+        written["resources"] = _said(config.resources)
+    return written
+
+
+def _written(step: SetupStep) -> Union[str, Dict[str, Any]]:
+    if isinstance(step, str):
+        return step
+    return {"kind": "shell" if isinstance(step, ShellStep) else "exec", **_said(step)}
+
+
+def _said(value: Any) -> Dict[str, Any]:
+    """What was said, without what was left out."""
+    said = {key: field for key, field in vars(value).items() if field is not None}
+    return {key: dict(field) if isinstance(field, Mapping) else field for key, field in said.items()}
+
+
+@dataclass(frozen=True)
+class Mount:
+    """What a sandbox sees at a path: either a directory of this host, or a
+    volume by its name, which is made where it is missing."""
+
+    directory: Optional[Union[str, "os.PathLike[str]"]] = None
+    volume: Optional[str] = None
+    readonly: bool = False
+
+
+class LaunchOptions(TypedDict, total=False):
+    """How a sandbox is launched. All of it can be left out."""
+
+    #: The snapshot to start from; either this or `image`.
+    snapshot: str
+    #: The image to start from: a name, or a registry's.
+    image: str
+    #: A name to call it by.
+    name: str
+    resources: Resources
+    #: The size of its disk, as in `"8GB"`.
+    disk_size: str
+    #: Where commands start that have no `cwd`, absolute.
+    workdir: str
+    #: Environment variables of all that runs in it.
+    env: Mapping[str, str]
+    #: Ports of 127.0.0.1 here that lead to ports of its: `{8080: 80}`.
+    ports: Mapping[int, int]
+    #: What of this host it sees, by where it sees it: a directory or a `Mount`.
+    mounts: Mapping[str, Union[str, "os.PathLike[str]", Mount]]
+    #: What it may reach: `"none"`, `"public"`, or rules, as in
+    #: `["pypi.org:443"]`. Nothing where it is left out.
+    net: Union[str, Sequence[str]]
+    #: It ends after so many seconds without a command or a client.
+    ttl: float
+    #: How many points `undo` can go back to: one is kept before each command.
+    checkpoints: int
+    #: An earlier one of the same name is stopped first (`True` where it is left
+    #: out), or is in the way.
+    overwrite: bool
+
+
+class ExecOptions(TypedDict, total=False):
+    """How a command is run. All of it can be left out."""
+
+    #: Environment variables, over the sandbox's.
+    env: Mapping[str, str]
+    #: The directory it starts in, absolute.
+    cwd: str
+    #: Its standard input, 20 MiB at most. For more, copy a file in.
+    stdin: Union[str, bytes]
+    #: How many seconds it may run; as long as it likes where it is left out.
+    timeout: float
+    #: As whom it runs, by name or number; root where it is left out.
+    user: str
