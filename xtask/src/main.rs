@@ -12,6 +12,7 @@ mod failure;
 mod fuzz;
 mod install;
 mod packages;
+mod python_sdk;
 mod run;
 mod soak;
 mod test;
@@ -34,6 +35,7 @@ usage: cargo xtask <task>
                    look for bytes that break what reads hostile bytes
   soak [--seconds N]
                    everything at random for ten minutes, and 200 launches
+  test-python      try the Python SDK with the release build
   check-macos      type-check and lint the host side for macOS, without a Mac
   test-kvm         try lampyr on an emulated host that has KVM";
 
@@ -61,6 +63,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["test", "--quick"] => test::test(test::Extent::Quick),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["soak", rest @ ..] => soak::soak(rest),
+        ["test-python"] => python_sdk::test(),
         ["check-macos"] => check_macos::check(),
         ["test-kvm"] => test_kvm::test(),
         [] | ["help" | "--help" | "-h"] => {

@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import uuid
-from typing import Callable, Iterator
+from collections.abc import Iterator
+from typing import Callable
 
 import pytest
 
 import lampyr
 from lampyr._binary import Binary
+from lampyr._calls import Call
+from lampyr._http import Request
 
 #: How long a program of a test may run, in seconds.
 LIMIT = 60
@@ -30,16 +33,22 @@ def name() -> str:
     return fresh()
 
 
+def served(route: str) -> bool:
+    """Whether this lampyr has a route with this in its path."""
+    document = Call(Request("GET", "/openapi.json"), lambda reply: reply.json())
+    return any(route in path for path in lampyr._client._perform(document)["paths"])
+
+
 def fresh() -> str:
     return f"py-{uuid.uuid4().hex[:10]}"
 
 
 @pytest.fixture
-def program() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a Python program with arguments, on pipes; it ends with the test."""
     started = []
 
-    def start(text: str, *args: str) -> "subprocess.Popen[str]":
+    def start(text: str, *args: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", text, *args],
             stdin=subprocess.PIPE,

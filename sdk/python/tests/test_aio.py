@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Coroutine, TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from conftest import LIMIT, fate, is_gone
 
 import lampyr
-from conftest import LIMIT, fate, is_gone
 from lampyr import aio
 
 T = TypeVar("T")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+from conftest import LIMIT, is_gone
 
 import lampyr
-from conftest import LIMIT, is_gone
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -25,7 +25,7 @@ print(box.inspect().pid, flush=True)
 WAIT = LAUNCH + "sys.stdin.read()"
 
 
-def line(process: "subprocess.Popen[str]") -> str:
+def line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -153,7 +153,7 @@ def test_there_is_one_server_for_all_clients_of_a_home(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_missing_or_fails_is_told(tmp_path: Path) -> None:
-    with pytest.raises(lampyr.ConnectionFailed, match="there is no program .* LAMPYR_BIN"):
+    with pytest.raises(lampyr.ConnectionFailed, match=r"there is no program .* LAMPYR_BIN"):
         lampyr.Client(binary=tmp_path / "lampyr").ensure_runtime()
     home = tmp_path / "file"
     home.write_text("no directory")

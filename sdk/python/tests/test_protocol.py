@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from typing import Any, Dict, List
+from typing import Any
 
 import pytest
 
@@ -58,11 +58,14 @@ def test_what_is_no_http_is_refused(answer: bytes) -> None:
 
 
 def test_events_may_be_cut_anywhere() -> None:
-    said = b': ping\n\nevent: output\ndata: {"data":"\xc3\xbc"}\n\nevent: end\ndata: {"exit_code":0}\n\n'
+    said = (
+        b': ping\n\nevent: output\ndata: {"data":"\xc3\xbc"}\n\n'
+        b'event: end\ndata: {"exit_code":0}\n\n'
+    )
     expected = [("output", {"data": "ü"}), ("end", {"exit_code": 0})]
     for size in range(1, len(said)):
         events = Events()
-        heard: List[Any] = []
+        heard: list[Any] = []
         for at in range(0, len(said), size):
             heard += events.feed(said[at : at + size])
         assert heard == expected
@@ -76,8 +79,8 @@ def test_a_command_whose_stream_breaks_off_has_no_end() -> None:
         events.feed(b"")
 
 
-def body(call: calls.Call[Any]) -> Dict[str, Any]:
-    read: Dict[str, Any] = json.loads(call.request.body)
+def body(call: calls.Call[Any]) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(call.request.body)
     return read
 
 
@@ -125,7 +128,7 @@ def test_a_config_is_what_its_document_says() -> None:
         ({"setup": [{"kind": "exec"}]}, "setup: .*cmd"),
     ],
 )
-def test_a_config_that_is_wrong_says_where(wrong: Dict[str, Any], told: str) -> None:
+def test_a_config_that_is_wrong_says_where(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(lampyr.UsageError, match=told):
         lampyr.define_snapshot({"name": "a", "image": "b", **wrong})
 

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import LIMIT, fresh, is_gone
 
 import lampyr
-from conftest import LIMIT, fresh, is_gone
 
 EVERY_BYTE = bytes(range(256)) * 1000
 
@@ -176,12 +176,12 @@ def test_a_port_leads_into_the_sandbox() -> None:
         "import socket; s = socket.create_server(('127.0.0.1', 7000));"
         "print('on', flush=True); c, _ = s.accept(); c.sendall(c.recv(9).upper())"
     )
-    with lampyr.launch_sandbox(ports={port: 7000}) as sandbox:
-        with sandbox.exec_stream("python3", ["-c", server]) as stream:
-            assert next(stream).text == "on\n"
-            with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as client:
-                client.sendall(b"hello")
-                assert client.recv(9) == b"HELLO"
+    launched = lampyr.launch_sandbox(ports={port: 7000})
+    with launched as sandbox, sandbox.exec_stream("python3", ["-c", server]) as stream:
+        assert next(stream).text == "on\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as client:
+            client.sendall(b"hello")
+            assert client.recv(9) == b"HELLO"
 
 
 def test_a_name_is_taken_over_unless_that_is_refused(name: str) -> None:
@@ -246,9 +246,7 @@ def test_volumes_are_made_once_and_removed(name: str) -> None:
 
 
 def test_a_terminal_is_given_to_a_shell(box: lampyr.Sandbox) -> None:
-    script = (
-        "import lampyr, sys; sys.exit(lampyr.connect_to_sandbox(sys.argv[1]).attach_shell())"
-    )
+    script = "import lampyr, sys; sys.exit(lampyr.connect_to_sandbox(sys.argv[1]).attach_shell())"
     ours, theirs = os.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", script, box.id],

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Dict, List, Optional, Union
+from typing import Union
 
 from .errors import ConnectionFailed, LampyrError, UsageError
 
@@ -16,11 +16,11 @@ Path = Union[str, "os.PathLike[str]"]
 class Binary:
     """The program, and the state directory that it is to use."""
 
-    def __init__(self, path: Optional[Path], home: Optional[Path]) -> None:
+    def __init__(self, path: Path | None, home: Path | None) -> None:
         self._path = None if path is None else os.fspath(path)
         self._home = None if home is None else os.path.abspath(home)
 
-    def argv(self, *args: str) -> List[str]:
+    def argv(self, *args: str) -> list[str]:
         """A command line of it. Raises `ConnectionFailed` where it is not found."""
         asked = self._path or os.environ.get("LAMPYR_BIN") or "lampyr"
         found = shutil.which(asked)
@@ -29,17 +29,17 @@ class Binary:
             raise ConnectionFailed(f"there is no program '{asked}'", hint=hint)
         return [os.path.abspath(found), *args]
 
-    def env(self) -> Dict[str, str]:
+    def env(self) -> dict[str, str]:
         """Its environment."""
         return {**os.environ, **({} if self._home is None else {"LAMPYR_HOME": self._home})}
 
-    def copy_in(self, sandbox: str, host: Path, guest: str) -> List[str]:
+    def copy_in(self, sandbox: str, host: Path, guest: str) -> list[str]:
         return self.argv("cp", _here(host), f"{sandbox}:{guest}")
 
-    def copy_out(self, sandbox: str, guest: str, host: Path) -> List[str]:
+    def copy_out(self, sandbox: str, guest: str, host: Path) -> list[str]:
         return self.argv("cp", f"{sandbox}:{guest}", _here(host))
 
-    def terminal(self, sandbox: str, shell: str) -> List[str]:
+    def terminal(self, sandbox: str, shell: str) -> list[str]:
         return self.argv("exec", "--pty", sandbox, "--", shell)
 
 
@@ -53,7 +53,7 @@ def _here(host: Path) -> str:
 
 def complaint(code: int, stderr: bytes) -> LampyrError:
     """What the program says when it fails: `error: …`, and `hint: …`."""
-    said: Dict[str, str] = {}
+    said: dict[str, str] = {}
     for line in stderr.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition(": ")
         said.setdefault(key, value)

@@ -7,8 +7,9 @@ import json
 import math
 import os
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Sequence, TypeVar, Union
+from typing import Any, Callable, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from ._events import whole
@@ -46,7 +47,7 @@ def inspect(sandbox: str) -> Call[SandboxInfo]:
     return Call(Request("GET", _sandbox(sandbox)), _info)
 
 
-def stop(sandbox: str, grace: Optional[float], force: bool) -> Call[None]:
+def stop(sandbox: str, grace: float | None, force: bool) -> Call[None]:
     query = {} if grace is None else {"grace": _span(grace)}
     target = _sandbox(sandbox) + _query({**query, **_force(force)})
     return Call(Request("DELETE", target), _gone)
@@ -60,18 +61,18 @@ def detach(sandbox: str) -> Call[SandboxInfo]:
     return Call(Request("POST", _sandbox(sandbox, "/detach")), _info)
 
 
-def fork(sandbox: str, count: int, detached: bool) -> Call[List[SandboxInfo]]:
+def fork(sandbox: str, count: int, detached: bool) -> Call[list[SandboxInfo]]:
     body = _json({"count": count, "detached": detached})
     request = Request("POST", _sandbox(sandbox, "/fork"), body)
     return Call(request, lambda r: [made(SandboxInfo, each) for each in r.json()["sandboxes"]])
 
 
-def log(sandbox: str) -> Call[List[LogEntry]]:
+def log(sandbox: str) -> Call[list[LogEntry]]:
     request = Request("GET", _sandbox(sandbox, "/log"))
     return Call(request, lambda reply: [made(LogEntry, each) for each in reply.json()])
 
 
-def undo(sandbox: str, to: Optional[int]) -> Call[Undone]:
+def undo(sandbox: str, to: int | None) -> Call[Undone]:
     body = _json({} if to is None else {"to": to})
     request = Request("POST", _sandbox(sandbox, "/undo"), body)
     return Call(request, lambda reply: made(Undone, reply.json()))
@@ -80,22 +81,22 @@ def undo(sandbox: str, to: Optional[int]) -> Call[Undone]:
 # Commands and files
 
 
-def program(cmd: str, args: Sequence[str], options: ExecOptions) -> Dict[str, Any]:
+def program(cmd: str, args: Sequence[str], options: ExecOptions) -> dict[str, Any]:
     """A program to run without a shell."""
     return {"argv": [cmd, *args], **_exec(options)}
 
 
-def script(text: str, options: ExecOptions) -> Dict[str, Any]:
+def script(text: str, options: ExecOptions) -> dict[str, Any]:
     """A script that /bin/sh runs."""
     return {"command": text, **_exec(options)}
 
 
-def run(sandbox: str, command: Dict[str, Any]) -> Call[ExecResult]:
+def run(sandbox: str, command: dict[str, Any]) -> Call[ExecResult]:
     """Runs a command to its end."""
     return Call(Request("POST", _sandbox(sandbox, "/exec"), _json(command)), _ended)
 
 
-def stream(sandbox: str, command: Dict[str, Any]) -> Request:
+def stream(sandbox: str, command: dict[str, Any]) -> Request:
     """Runs a command, and tells `CommandEvents`."""
     return Request("POST", _sandbox(sandbox, "/exec"), _json(command), accept=EVENTS)
 
@@ -106,7 +107,7 @@ def read_file(sandbox: str, path: str) -> Call[bytes]:
 
 
 def write_file(
-    sandbox: str, path: str, data: Union[str, bytes], mode: Optional[int], parents: bool
+    sandbox: str, path: str, data: str | bytes, mode: int | None, parents: bool
 ) -> Call[None]:
     query = {"path": path, "parents": "true" if parents else "false"}
     if mode is not None:
@@ -125,13 +126,13 @@ def build(config: SnapshotConfig, overwrite: bool, debug_builder: bool) -> Reque
 
 
 def snapshot(
-    sandbox: str, name: str, overwrite: bool, labels: Optional[Mapping[str, str]]
+    sandbox: str, name: str, overwrite: bool, labels: Mapping[str, str] | None
 ) -> Call[Snapshot]:
     asked = {"sandbox": sandbox, "name": name, "overwrite": overwrite, "labels": dict(labels or {})}
     return Call(Request("POST", "/v1/snapshots", _json(asked)), _snapshot)
 
 
-def list_snapshots() -> Call[List[Snapshot]]:
+def list_snapshots() -> Call[list[Snapshot]]:
     request = Request("GET", "/v1/snapshots")
     return Call(request, lambda reply: [made(Snapshot, each) for each in reply.json()])
 
@@ -140,7 +141,7 @@ def snapshot_exists(name: str) -> Call[bool]:
     return Call(Request("GET", _named("snapshots", name)), _exists)
 
 
-def remove_snapshot(name: str, force: bool) -> Call[List[str]]:
+def remove_snapshot(name: str, force: bool) -> Call[list[str]]:
     target = _named("snapshots", name) + _query(_force(force))
     return Call(Request("DELETE", target), lambda reply: list(reply.json()["removed"]))
 
@@ -148,7 +149,7 @@ def remove_snapshot(name: str, force: bool) -> Call[List[str]]:
 # Volumes
 
 
-def list_volumes() -> Call[List[Volume]]:
+def list_volumes() -> Call[list[Volume]]:
     request = Request("GET", "/v1/volumes")
     return Call(request, lambda reply: [made(Volume, each) for each in reply.json()])
 
@@ -158,9 +159,9 @@ def volume_exists(name: str) -> Call[bool]:
 
 
 def ensure_volume(
-    name: str, quota_mib: Optional[int], labels: Optional[Mapping[str, str]]
+    name: str, quota_mib: int | None, labels: Mapping[str, str] | None
 ) -> Call[Volume]:
-    asked: Dict[str, Any] = {"labels": dict(labels or {})}
+    asked: dict[str, Any] = {"labels": dict(labels or {})}
     if quota_mib is not None:
         asked["quota"] = f"{quota_mib}MB"
     request = Request("PUT", _named("volumes", name), _json(asked))
@@ -174,9 +175,9 @@ def remove_volume(name: str) -> Call[None]:
 # What is asked
 
 
-def _launch(options: LaunchOptions) -> Dict[str, Any]:
+def _launch(options: LaunchOptions) -> dict[str, Any]:
     _known(options, LaunchOptions)
-    asked: Dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    asked: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     resources = asked.pop("resources", None)
     if resources is not None:
         asked.update({key: value for key, value in vars(resources).items() if value is not None})
@@ -191,10 +192,10 @@ def _launch(options: LaunchOptions) -> Dict[str, Any]:
     return asked
 
 
-def _mount(what: Union[str, "os.PathLike[str]", Mount]) -> Dict[str, Any]:
+def _mount(what: str | os.PathLike[str] | Mount) -> dict[str, Any]:
     """The server's own directory is not ours: a path is made absolute."""
     mount = what if isinstance(what, Mount) else Mount(directory=what)
-    asked: Dict[str, Any] = {"readonly": mount.readonly}
+    asked: dict[str, Any] = {"readonly": mount.readonly}
     if mount.directory is not None:
         asked["directory"] = os.path.abspath(mount.directory)
     if mount.volume is not None:
@@ -202,9 +203,9 @@ def _mount(what: Union[str, "os.PathLike[str]", Mount]) -> Dict[str, Any]:
     return asked
 
 
-def _exec(options: ExecOptions) -> Dict[str, Any]:
+def _exec(options: ExecOptions) -> dict[str, Any]:
     _known(options, ExecOptions)
-    asked: Dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    asked: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     if "cwd" in asked:
         asked["workdir"] = asked.pop("cwd")
     if "env" in asked:
@@ -219,14 +220,16 @@ def _exec(options: ExecOptions) -> Dict[str, Any]:
 def _known(options: Mapping[str, Any], of: type) -> None:
     """Python lets `**options` be anything."""
     for key in options.keys() - of.__annotations__.keys():
-        raise TypeError(f"unexpected keyword argument '{key}'; there are {', '.join(of.__annotations__)}")
+        raise TypeError(
+            f"unexpected keyword argument '{key}'; there are {', '.join(of.__annotations__)}"
+        )
 
 
-def _json(body: Dict[str, Any]) -> bytes:
+def _json(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode("ascii")
 
 
-def _bytes(data: Union[str, bytes]) -> bytes:
+def _bytes(data: str | bytes) -> bytes:
     return data.encode("utf-8") if isinstance(data, str) else bytes(data)
 
 
@@ -242,7 +245,7 @@ def _named(what: str, name: str) -> str:
     return f"/v1/{what}/{quote(name, safe='')}"
 
 
-def _force(force: bool) -> Dict[str, str]:
+def _force(force: bool) -> dict[str, str]:
     return {"force": "true"} if force else {}
 
 
@@ -288,7 +291,7 @@ def _ended(reply: Reply) -> ExecResult:
     )
 
 
-def _cut_short(body: Dict[str, Any]) -> LampyrError:
+def _cut_short(body: dict[str, Any]) -> LampyrError:
     error = told(body)
     if isinstance(error, CommandError):
         error.partial_stdout = whole(body.get("partial_stdout"), body.get("stdout_bytes"))

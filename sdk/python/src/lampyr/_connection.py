@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 from types import TracebackType
-from typing import Optional, Type
 
 from ._http import Answer, Reply, Request
 from .errors import ConnectionFailed
@@ -32,11 +32,9 @@ class Connection:
             raise
 
     def _send(self, data: bytes) -> None:
-        try:
+        # One that is refused before its end is answered all the same.
+        with suppress(ConnectionError):
             self._socket.sendall(data)
-        except ConnectionError:
-            # It was refused before its end. The answer says why.
-            pass
 
     def _receive(self) -> None:
         try:
@@ -70,9 +68,9 @@ class Connection:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -101,11 +99,8 @@ class AsyncConnection:
 
     async def _send(self, data: bytes) -> None:
         self._writer.write(data)
-        try:
+        with suppress(ConnectionError):
             await self._writer.drain()
-        except ConnectionError:
-            # It was refused before its end. The answer says why.
-            pass
 
     async def _receive(self) -> None:
         try:
@@ -144,9 +139,9 @@ class AsyncConnection:
 
     async def __aexit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 

@@ -6,12 +6,12 @@ import json
 import sys
 from base64 import b64decode
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional, Tuple
+from typing import Any
 
 from .errors import ConnectionFailed, SessionDisconnected, told
 from .results import Output, Snapshot, made
 
-Event = Tuple[str, Dict[str, Any]]
+Event = tuple[str, dict[str, Any]]
 
 
 class Events:
@@ -21,12 +21,12 @@ class Events:
         self._bytes = b""
         self._name = ""
 
-    def feed(self, data: bytes) -> List[Event]:
+    def feed(self, data: bytes) -> list[Event]:
         """The events that are whole with what came."""
         *lines, self._bytes = (self._bytes + data).split(b"\n")
         return [event for event in map(self._line, lines) if event is not None]
 
-    def _line(self, line: bytes) -> Optional[Event]:
+    def _line(self, line: bytes) -> Event | None:
         key, _, value = line.decode("utf-8").partition(": ")
         if key == "event":
             self._name = value
@@ -37,8 +37,8 @@ class CommandEvents:
     """What a command says and how it ends."""
 
     def __init__(self) -> None:
-        self.pieces: Deque[Output] = deque()
-        self.end: Optional[Dict[str, Any]] = None
+        self.pieces: deque[Output] = deque()
+        self.end: dict[str, Any] | None = None
         self._events = Events()
 
     def feed(self, data: bytes) -> None:
@@ -52,7 +52,7 @@ class CommandEvents:
                 self.end = body
 
     @property
-    def code(self) -> Optional[int]:
+    def code(self) -> int | None:
         """The exit code, once there is one."""
         return None if self.end is None else self.end.get("exit_code")
 
@@ -66,7 +66,7 @@ class BuildEvents:
     """How the build of a snapshot goes."""
 
     def __init__(self, verbose: bool) -> None:
-        self.built: Optional[Snapshot] = None
+        self.built: Snapshot | None = None
         self._verbose = verbose
         self._events = Events()
 
@@ -78,7 +78,7 @@ class BuildEvents:
         for name, body in self._events.feed(data):
             self._hear(name, body)
 
-    def _hear(self, name: str, body: Dict[str, Any]) -> None:
+    def _hear(self, name: str, body: dict[str, Any]) -> None:
         if name == "built":
             self.built = made(Snapshot, body)
         elif name == "failed":
@@ -89,17 +89,17 @@ class BuildEvents:
             _say(piece(body).text)
 
 
-def piece(body: Dict[str, Any]) -> Output:
+def piece(body: dict[str, Any]) -> Output:
     """A piece of output, byte for byte."""
     return Output(body["stream"], whole(body["data"], body.get("data_bytes")))
 
 
-def whole(text: Optional[str], base64: Optional[str]) -> bytes:
+def whole(text: str | None, base64: str | None) -> bytes:
     """Bytes that are told as text, and in base64 where they are none."""
     return (text or "").encode("utf-8") if base64 is None else b64decode(base64)
 
 
-def _failed(body: Dict[str, Any]) -> Exception:
+def _failed(body: dict[str, Any]) -> Exception:
     error = told(body)
     error.__dict__.update(step=body.get("step"), output=body.get("output") or "")
     return error

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any
 
 from .errors import ConnectionFailed, told
 
@@ -131,7 +131,7 @@ class Answer:
         self.done = not self._left
         return True
 
-    def _until(self, mark: bytes) -> Optional[bytes]:
+    def _until(self, mark: bytes) -> bytes | None:
         end = self._bytes.find(mark)
         if end < 0:
             if len(self._bytes) > MAX_HEAD:
@@ -142,7 +142,7 @@ class Answer:
         return found
 
 
-def _headers(lines: "list[str]") -> Dict[str, str]:
+def _headers(lines: list[str]) -> dict[str, str]:
     split = (line.partition(":") for line in lines)
     return {name.strip().lower(): value.strip() for name, _, value in split}
 

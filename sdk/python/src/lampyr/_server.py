@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import IO, Dict, Optional, Tuple
+from typing import IO
 
 from ._binary import Binary, Path, complaint
 from .errors import ConnectionFailed
@@ -30,10 +30,10 @@ class Server:
     def __init__(self, binary: Binary) -> None:
         self.binary = binary
         self._lock = threading.Lock()
-        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._address = ""
 
-    def running(self) -> Optional[str]:
+    def running(self) -> str | None:
         """Where it listens, if it runs. Does not wait."""
         process, address = self._process, self._address
         return address if process is not None and process.poll() is None else None
@@ -64,7 +64,7 @@ class Server:
             process.returncode = 0
 
 
-def _start(binary: Binary) -> Tuple["subprocess.Popen[bytes]", str]:
+def _start(binary: Binary) -> tuple[subprocess.Popen[bytes], str]:
     with tempfile.TemporaryFile() as said:
         # In a session of its own: what Ctrl-C means is for us to say.
         process = subprocess.Popen(
@@ -82,7 +82,7 @@ def _start(binary: Binary) -> Tuple["subprocess.Popen[bytes]", str]:
             raise _not_started(error, _reap(process), said) from error
 
 
-def _reap(process: "subprocess.Popen[bytes]") -> int:
+def _reap(process: subprocess.Popen[bytes]) -> int:
     """Closes its standard input, which is what it ends at."""
     if process.stdin is not None:
         process.stdin.close()
@@ -103,7 +103,7 @@ def _not_started(error: BaseException, code: int, said: IO[bytes]) -> BaseExcept
     return error
 
 
-def _first_line(process: "subprocess.Popen[bytes]") -> bytes:
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
     """All that it ever prints."""
     line, deadline = b"", time.monotonic() + START
     assert process.stdout is not None
@@ -119,10 +119,10 @@ def _first_line(process: "subprocess.Popen[bytes]") -> bytes:
     return line
 
 
-_servers: Dict[Tuple[Optional[str], Optional[str]], Server] = {}
+_servers: dict[tuple[str | None, str | None], Server] = {}
 
 
-def server(path: Optional[Path], home: Optional[Path]) -> Server:
+def server(path: Path | None, home: Path | None) -> Server:
     """The one server of this process for this program and state directory."""
     key = tuple(None if each is None else os.path.abspath(each) for each in (path, home))
     return _servers.setdefault((key[0], key[1]), Server(Binary(path, home)))

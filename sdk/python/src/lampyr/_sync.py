@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Type, TypeVar, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    TypeVar,
+)
 
 from . import _calls as calls
 from ._binary import Path, complaint
@@ -30,7 +36,7 @@ class Client:
     The functions of the package are those of a client that was told nothing.
     """
 
-    def __init__(self, binary: Optional[Path] = None, home: Optional[Path] = None) -> None:
+    def __init__(self, binary: Path | None = None, home: Path | None = None) -> None:
         self._server = server(binary, home)
 
     def ensure_runtime(self) -> str:
@@ -85,7 +91,7 @@ class Client:
                 build.feed(connection.read())
         return build.built
 
-    def list_snapshots(self) -> List[Snapshot]:
+    def list_snapshots(self) -> list[Snapshot]:
         """All snapshots."""
         return self._perform(calls.list_snapshots())
 
@@ -93,12 +99,12 @@ class Client:
         """Whether there is a snapshot of this name."""
         return self._perform(calls.snapshot_exists(name))
 
-    def remove_snapshot(self, name: str, *, force: bool = False) -> List[str]:
+    def remove_snapshot(self, name: str, *, force: bool = False) -> list[str]:
         """Removes a snapshot, and with `force` also what was built on it. Gives
         the names of what is gone."""
         return self._perform(calls.remove_snapshot(name, force))
 
-    def list_volumes(self) -> List[Volume]:
+    def list_volumes(self) -> list[Volume]:
         """All volumes."""
         return self._perform(calls.list_volumes())
 
@@ -110,8 +116,8 @@ class Client:
         self,
         name: str,
         *,
-        quota_mib: Optional[int] = None,
-        labels: Optional[Mapping[str, str]] = None,
+        quota_mib: int | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Volume:
         """Makes a volume unless it is there; one that is there stays as it is."""
         return self._perform(calls.ensure_volume(name, quota_mib, labels))
@@ -135,7 +141,7 @@ class Client:
             raise
         return connection
 
-    def _copy(self, argv: List[str]) -> None:
+    def _copy(self, argv: list[str]) -> None:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, env=self._server.binary.env()
         )
@@ -162,7 +168,7 @@ class Sandbox:
         return self.info.id
 
     @property
-    def name(self) -> Optional[str]:
+    def name(self) -> str | None:
         """Its name."""
         return self.info.name
 
@@ -220,9 +226,9 @@ class Sandbox:
     def write_file(
         self,
         path: str,
-        data: Union[str, bytes],
+        data: str | bytes,
         *,
-        mode: Optional[int] = None,
+        mode: int | None = None,
         parents: bool = False,
     ) -> None:
         """Writes a file; until all of it is there, what was there before stays.
@@ -237,21 +243,21 @@ class Sandbox:
         name: str,
         *,
         overwrite: bool = True,
-        labels: Optional[Mapping[str, str]] = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Snapshot:
         """Keeps its disk and memory as they are now; it goes on."""
         return self._client._perform(calls.snapshot(self.id, name, overwrite, labels))
 
-    def fork(self, count: int = 1, *, detached: bool = False) -> List[Sandbox]:
+    def fork(self, count: int = 1, *, detached: bool = False) -> list[Sandbox]:
         """Makes `count` sandboxes that go on from where it is now, as it does."""
         forks = self._client._perform(calls.fork(self.id, count, detached))
         return [Sandbox(self._client, info, ours=not detached) for info in forks]
 
-    def log(self) -> List[LogEntry]:
+    def log(self) -> list[LogEntry]:
         """The commands that `undo` can take back, where it has `checkpoints`."""
         return self._client._perform(calls.log(self.id))
 
-    def undo(self, to: Optional[int] = None) -> Undone:
+    def undo(self, to: int | None = None) -> Undone:
         """Takes it back to before its last command, or to before command `to`."""
         return self._client._perform(calls.undo(self.id, to))
 
@@ -260,7 +266,7 @@ class Sandbox:
         self.info = self._client._perform(calls.detach(self.id))
         self._owner = None
 
-    def stop(self, *, grace: Optional[float] = None, force: bool = False) -> None:
+    def stop(self, *, grace: float | None = None, force: bool = False) -> None:
         """Stops it, and waits until nothing of it is left; it may have ended.
 
         What runs in it has `grace` seconds to end, 5 where they are left out,
@@ -274,9 +280,9 @@ class Sandbox:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._owner == os.getpid():
             self.stop()
@@ -297,7 +303,7 @@ class CommandStream:
         self._events = CommandEvents()
 
     @property
-    def code(self) -> Optional[int]:
+    def code(self) -> int | None:
         """Its exit code, once there is one; 128+n where signal n ended it."""
         return self._events.code
 
@@ -322,8 +328,8 @@ class CommandStream:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()

@@ -5,23 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
-    AsyncIterator,
-    Awaitable,
     Callable,
-    Coroutine,
-    Generator,
     Generic,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-    Type,
     TypeVar,
     Union,
 )
@@ -49,9 +39,9 @@ class Client:
     The functions of the package are those of a client that was told nothing.
     """
 
-    def __init__(self, binary: Optional[Path] = None, home: Optional[Path] = None) -> None:
+    def __init__(self, binary: Path | None = None, home: Path | None = None) -> None:
         self._server = server(binary, home)
-        self._tidying: Set[asyncio.Future[Any]] = set()
+        self._tidying: set[asyncio.Future[Any]] = set()
 
     async def ensure_runtime(self) -> str:
         """Starts the server unless it runs, and gives its version.
@@ -124,7 +114,7 @@ class Client:
                 build.feed(await connection.read())
         return build.built
 
-    async def list_snapshots(self) -> List[Snapshot]:
+    async def list_snapshots(self) -> list[Snapshot]:
         """All snapshots."""
         return await self._perform(calls.list_snapshots())
 
@@ -132,12 +122,12 @@ class Client:
         """Whether there is a snapshot of this name."""
         return await self._perform(calls.snapshot_exists(name))
 
-    async def remove_snapshot(self, name: str, *, force: bool = False) -> List[str]:
+    async def remove_snapshot(self, name: str, *, force: bool = False) -> list[str]:
         """Removes a snapshot, and with `force` also what was built on it. Gives
         the names of what is gone."""
         return await self._perform(calls.remove_snapshot(name, force))
 
-    async def list_volumes(self) -> List[Volume]:
+    async def list_volumes(self) -> list[Volume]:
         """All volumes."""
         return await self._perform(calls.list_volumes())
 
@@ -149,8 +139,8 @@ class Client:
         self,
         name: str,
         *,
-        quota_mib: Optional[int] = None,
-        labels: Optional[Mapping[str, str]] = None,
+        quota_mib: int | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Volume:
         """Makes a volume unless it is there; one that is there stays as it is."""
         return await self._perform(calls.ensure_volume(name, quota_mib, labels))
@@ -179,7 +169,7 @@ class Client:
         running = self._server.running()
         return await asyncio.to_thread(self._server.address) if running is None else running
 
-    async def _copy(self, argv: List[str]) -> None:
+    async def _copy(self, argv: list[str]) -> None:
         nothing, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
         env = self._server.binary.env()
         copying = await asyncio.create_subprocess_exec(
@@ -190,7 +180,7 @@ class Client:
             raise complaint(code, stderr)
 
 
-async def _ended(process: asyncio.subprocess.Process) -> Tuple[int, bytes]:
+async def _ended(process: asyncio.subprocess.Process) -> tuple[int, bytes]:
     """Its exit code and what it said. Whoever is cancelled ends it."""
     try:
         _, stderr = await process.communicate()
@@ -220,7 +210,7 @@ class Sandbox:
         return self.info.id
 
     @property
-    def name(self) -> Optional[str]:
+    def name(self) -> str | None:
         """Its name."""
         return self.info.name
 
@@ -283,9 +273,9 @@ class Sandbox:
     async def write_file(
         self,
         path: str,
-        data: Union[str, bytes],
+        data: str | bytes,
         *,
-        mode: Optional[int] = None,
+        mode: int | None = None,
         parents: bool = False,
     ) -> None:
         """Writes a file; until all of it is there, what was there before stays.
@@ -300,21 +290,21 @@ class Sandbox:
         name: str,
         *,
         overwrite: bool = True,
-        labels: Optional[Mapping[str, str]] = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Snapshot:
         """Keeps its disk and memory as they are now; it goes on."""
         return await self._client._perform(calls.snapshot(self.id, name, overwrite, labels))
 
-    async def fork(self, count: int = 1, *, detached: bool = False) -> List[Sandbox]:
+    async def fork(self, count: int = 1, *, detached: bool = False) -> list[Sandbox]:
         """Makes `count` sandboxes that go on from where it is now, as it does."""
         forks = await self._client._perform(calls.fork(self.id, count, detached))
         return [Sandbox(self._client, info, ours=not detached) for info in forks]
 
-    async def log(self) -> List[LogEntry]:
+    async def log(self) -> list[LogEntry]:
         """The commands that `undo` can take back, where it has `checkpoints`."""
         return await self._client._perform(calls.log(self.id))
 
-    async def undo(self, to: Optional[int] = None) -> Undone:
+    async def undo(self, to: int | None = None) -> Undone:
         """Takes it back to before its last command, or to before command `to`."""
         return await self._client._perform(calls.undo(self.id, to))
 
@@ -323,7 +313,7 @@ class Sandbox:
         self.info = await self._client._perform(calls.detach(self.id))
         self._owner = None
 
-    async def stop(self, *, grace: Optional[float] = None, force: bool = False) -> None:
+    async def stop(self, *, grace: float | None = None, force: bool = False) -> None:
         """Stops it, and waits until nothing of it is left; it may have ended.
 
         What runs in it has `grace` seconds to end, 5 where they are left out,
@@ -337,9 +327,9 @@ class Sandbox:
 
     async def __aexit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._owner == os.getpid():
             await self.stop()
@@ -360,7 +350,7 @@ class CommandStream:
         self._events = CommandEvents()
 
     @property
-    def code(self) -> Optional[int]:
+    def code(self) -> int | None:
         """Its exit code, once there is one; 128+n where signal n ended it."""
         return self._events.code
 
@@ -385,9 +375,9 @@ class CommandStream:
 
     async def __aexit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -411,9 +401,9 @@ class Opening(Generic[Opened]):
 
     async def __aexit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._opened.__aexit__(kind, error, trace)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar, Union
+from typing import Any, TypedDict, TypeVar, Union
 
 from .errors import UsageError
 
@@ -15,9 +16,9 @@ T = TypeVar("T")
 class Resources:
     """How large a VM is; what is left out is as the server's settings have it."""
 
-    cpus: Optional[int] = None
+    cpus: int | None = None
     #: `"512M"` or `"2G"`, in binary multiples; a string only.
-    memory: Optional[str] = None
+    memory: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.memory, (str, type(None))):
@@ -29,7 +30,7 @@ class ShellStep:
     """A script that /bin/sh runs; see `shell`."""
 
     script: str
-    description: Optional[str] = None
+    description: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,19 @@ class ExecStep:
 
     cmd: str
     args: Sequence[str] = ()
-    description: Optional[str] = None
+    description: str | None = None
 
 
 #: A step of a setup. A string is a script.
 SetupStep = Union[str, ShellStep, ExecStep]
 
 
-def shell(script: str, description: Optional[str] = None) -> ShellStep:
+def shell(script: str, description: str | None = None) -> ShellStep:
     """A step of a setup: a script that /bin/sh runs."""
     return ShellStep(script, description)
 
 
-def exec_(cmd: str, args: Sequence[str] = (), description: Optional[str] = None) -> ExecStep:
+def exec_(cmd: str, args: Sequence[str] = (), description: str | None = None) -> ExecStep:
     """A step of a setup: a program and its arguments, run without a shell."""
     return ExecStep(cmd, args, description)
 
@@ -63,21 +64,21 @@ class SnapshotConfig:
     name: str
     #: The image to start from: a name, or a registry's.
     image: str
-    resources: Optional[Resources] = None
+    resources: Resources | None = None
     #: Where the steps run, absolute; it must be there or be made by a step.
-    workdir: Optional[str] = None
+    workdir: str | None = None
     #: Environment variables of the steps.
-    env: Optional[Mapping[str, str]] = None
+    env: Mapping[str, str] | None = None
     #: What is done, in order.
     setup: Sequence[SetupStep] = ()
     #: What is noted about the snapshot.
-    labels: Optional[Mapping[str, str]] = None
+    labels: Mapping[str, str] | None = None
     #: What the steps may reach, as rules: `"pypi.org:443"`. Nothing of it is
     #: left open in what is launched from the snapshot.
-    net: Optional[Sequence[str]] = None
+    net: Sequence[str] | None = None
 
 
-def define_snapshot(config: Union[SnapshotConfig, Mapping[str, Any]]) -> SnapshotConfig:
+def define_snapshot(config: SnapshotConfig | Mapping[str, Any]) -> SnapshotConfig:
     """A config as it is, or one made of a document, as a TOML or JSON file has it.
 
     Raises `UsageError` for a key that there is not.
@@ -91,7 +92,7 @@ def define_snapshot(config: Union[SnapshotConfig, Mapping[str, Any]]) -> Snapsho
     return _made(SnapshotConfig, document, "the config")
 
 
-def _step(step: Union[SetupStep, Mapping[str, Any]]) -> SetupStep:
+def _step(step: SetupStep | Mapping[str, Any]) -> SetupStep:
     if not isinstance(step, Mapping):
         return step
     document = dict(step)
@@ -103,7 +104,7 @@ def _step(step: Union[SetupStep, Mapping[str, Any]]) -> SetupStep:
     raise UsageError(f"setup: a step has the kind 'shell' or 'exec', not {kind!r}")
 
 
-def _made(cls: Type[T], document: Mapping[str, Any], what: str) -> T:
+def _made(cls: type[T], document: Mapping[str, Any], what: str) -> T:
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(document.keys() - set(known))
     if unknown:
@@ -114,25 +115,27 @@ def _made(cls: Type[T], document: Mapping[str, Any], what: str) -> T:
         raise UsageError(f"{what}: {error}") from error
 
 
-def document(config: SnapshotConfig) -> Dict[str, Any]:
+def document(config: SnapshotConfig) -> dict[str, Any]:
     """A config as the server takes it."""
-    setup: List[Any] = [_written(step) for step in config.setup]
+    setup: list[Any] = [_written(step) for step in config.setup]
     written = {**_said(config), "setup": setup}
     if config.resources is not None:
         written["resources"] = _said(config.resources)
     return written
 
 
-def _written(step: SetupStep) -> Union[str, Dict[str, Any]]:
+def _written(step: SetupStep) -> str | dict[str, Any]:
     if isinstance(step, str):
         return step
     return {"kind": "shell" if isinstance(step, ShellStep) else "exec", **_said(step)}
 
 
-def _said(value: Any) -> Dict[str, Any]:
+def _said(value: Any) -> dict[str, Any]:
     """What was said, without what was left out."""
     said = {key: field for key, field in vars(value).items() if field is not None}
-    return {key: dict(field) if isinstance(field, Mapping) else field for key, field in said.items()}
+    return {
+        key: dict(field) if isinstance(field, Mapping) else field for key, field in said.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,8 @@ class Mount:
     """What a sandbox sees at a path: either a directory of this host, or a
     volume by its name, which is made where it is missing."""
 
-    directory: Optional[Union[str, "os.PathLike[str]"]] = None
-    volume: Optional[str] = None
+    directory: str | os.PathLike[str] | None = None
+    volume: str | None = None
     readonly: bool = False
 
 
@@ -164,10 +167,10 @@ class LaunchOptions(TypedDict, total=False):
     #: Ports of 127.0.0.1 here that lead to ports of its: `{8080: 80}`.
     ports: Mapping[int, int]
     #: What of this host it sees, by where it sees it: a directory or a `Mount`.
-    mounts: Mapping[str, Union[str, "os.PathLike[str]", Mount]]
+    mounts: Mapping[str, str | os.PathLike[str] | Mount]
     #: What it may reach: `"none"`, `"public"`, or rules, as in
     #: `["pypi.org:443"]`. Nothing where it is left out.
-    net: Union[str, Sequence[str]]
+    net: str | Sequence[str]
     #: It ends after so many seconds without a command or a client.
     ttl: float
     #: How many points `undo` can go back to: one is kept before each command.
@@ -185,7 +188,7 @@ class ExecOptions(TypedDict, total=False):
     #: The directory it starts in, absolute.
     cwd: str
     #: Its standard input, 20 MiB at most. For more, copy a file in.
-    stdin: Union[str, bytes]
+    stdin: str | bytes
     #: How many seconds it may run; as long as it likes where it is left out.
     timeout: float
     #: As whom it runs, by name or number; root where it is left out.

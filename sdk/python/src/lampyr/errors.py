@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Type
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .results import ExecResult
@@ -23,9 +24,9 @@ class LampyrError(Exception):
         self,
         message: str,
         *,
-        kind: Optional[str] = None,
-        hint: Optional[str] = None,
-        status: Optional[int] = None,
+        kind: str | None = None,
+        hint: str | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -89,7 +90,7 @@ class CommandFailed(LampyrError):
 
     kind = "command_failed"
 
-    def __init__(self, message: str, result: Optional[ExecResult] = None) -> None:
+    def __init__(self, message: str, result: ExecResult | None = None) -> None:
         super().__init__(message)
         self.result = result
 
@@ -101,17 +102,17 @@ class SetupFailed(LampyrError):
     what it said.
     """
 
-    step: Optional[int] = None
+    step: int | None = None
     output: str = ""
 
 
-_BY_KIND: Dict[str, Type[LampyrError]] = {
+_BY_KIND: dict[str, type[LampyrError]] = {
     error.kind: error
     for error in (UsageError, ConnectionFailed, CommandTimeout, VmCrashed, SessionDisconnected)
 }
 
 
-def told(body: Mapping[str, Any], status: Optional[int] = None) -> LampyrError:
+def told(body: Mapping[str, Any], status: int | None = None) -> LampyrError:
     """The exception for an error object of the server's."""
     kind = str(body.get("error", "connection_failed"))
     message = str(body.get("message", f"the server answered with status {status}"))

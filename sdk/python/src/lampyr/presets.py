@@ -3,7 +3,7 @@ it is given the registries that it names and nothing else."""
 
 from __future__ import annotations
 
-from typing import Mapping, Optional
+from collections.abc import Mapping
 
 from .config import Resources, SnapshotConfig, exec_
 
@@ -19,8 +19,8 @@ DATA = ("numpy", "pandas")
 def coding_agents_preset(
     name: str = "lightbox",
     image: str = "oven/bun",
-    resources: Optional[Resources] = None,
-    labels: Optional[Mapping[str, str]] = None,
+    resources: Resources | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> SnapshotConfig:
     """Coding agents, installed with bun: Copilot, Gemini, Codex and pi.
 
@@ -42,8 +42,8 @@ def coding_agents_preset(
 def data_preset(
     name: str = "data",
     image: str = "python:3.12-slim",
-    resources: Optional[Resources] = None,
-    labels: Optional[Mapping[str, str]] = None,
+    resources: Resources | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> SnapshotConfig:
     """Python for work with data: numpy and pandas, installed with pip.
 

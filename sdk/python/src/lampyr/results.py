@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, Mapping, Optional, Type, TypeVar
+from typing import Any, TypeVar
 
 from .errors import CommandFailed
 
@@ -75,7 +76,7 @@ class SandboxInfo:
     attached: bool
     #: The process that owns its VM.
     pid: int
-    name: Optional[str] = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,13 @@ class Snapshot:
     network: bool
     labels: Mapping[str, str] = field(default_factory=dict)
     #: What it was built on: `{"digest": …, "name": … or None}`.
-    parent: Optional[Mapping[str, Optional[str]]] = None
+    parent: Mapping[str, str | None] | None = None
     #: What it takes on this host that no other has.
     own_bytes: int = 0
     #: What it takes with all that it was built on.
     total_bytes: int = 0
     #: For how long its VM stood still.
-    pause_ms: Optional[int] = None
+    pause_ms: int | None = None
     #: Nothing had changed since it was built before.
     cached: bool = False
 
@@ -134,13 +135,13 @@ class Volume:
     #: When it was made, as RFC 3339 has it.
     created: str
     #: The most that may be in it.
-    quota_bytes: Optional[int] = None
+    quota_bytes: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     #: When it was last mounted, as RFC 3339 has it.
-    last_used: Optional[str] = None
+    last_used: str | None = None
 
 
-def made(cls: Type[T], body: Dict[str, Any]) -> T:
+def made(cls: type[T], body: dict[str, Any]) -> T:
     """An object of the server's. What we do not know is a later server's."""
     known = {each.name for each in fields(cls)}  # type: ignore[arg-type]
     return cls(**{key: value for key, value in body.items() if key in known})
