@@ -48,4 +48,4 @@ def test_an_example(code: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == re.findall(r"^\s*#> (.*)$", code, re.MULTILINE)
+    assert done.stdout.splitlines() == re.findall(r"^\s*# > (.*)$", code, re.MULTILINE)
