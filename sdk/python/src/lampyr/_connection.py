@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from types import TracebackType
 
 from ._http import Answer, Reply, Request
 from .errors import ConnectionFailed
@@ -66,12 +65,7 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
 
@@ -137,12 +131,7 @@ class AsyncConnection:
     async def __aenter__(self) -> AsyncConnection:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *failure: object) -> None:
         self.close()
 
 

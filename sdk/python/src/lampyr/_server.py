@@ -43,6 +43,8 @@ class Server:
         with self._lock:
             running = self.running()
             if running is None:
+                if self._process is not None:
+                    _reap(self._process)
                 self._process, self._address = _start(self.binary)
             return running or self._address
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -18,6 +16,7 @@ from ._binary import Path, complaint
 from ._calls import Call
 from ._connection import Connection
 from ._events import BuildEvents, CommandEvents
+from ._handle import Handle
 from ._http import Request
 from ._server import server
 from .config import ExecOptions, LaunchOptions, SnapshotConfig
@@ -149,7 +148,7 @@ class Client:
             raise complaint(done.returncode, done.stderr)
 
 
-class Sandbox:
+class Sandbox(Handle):
     """A handle on a sandbox.
 
     As a context manager it stops what it launched, unless that was detached
@@ -157,20 +156,8 @@ class Sandbox:
     """
 
     def __init__(self, client: Client, info: SandboxInfo, *, ours: bool) -> None:
+        super().__init__(info, ours)
         self._client = client
-        self._owner = os.getpid() if ours else None
-        #: What was known of it when the handle was made.
-        self.info = info
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self.info.id
-
-    @property
-    def name(self) -> str | None:
-        """Its name."""
-        return self.info.name
 
     def inspect(self) -> SandboxInfo:
         """What is known of it now."""
@@ -264,7 +251,7 @@ class Sandbox:
     def detach(self) -> None:
         """Lets it outlive this process."""
         self.info = self._client._perform(calls.detach(self.id))
-        self._owner = None
+        self._let_go()
 
     def stop(self, *, grace: float | None = None, force: bool = False) -> None:
         """Stops it, and waits until nothing of it is left; it may have ended.
@@ -273,22 +260,14 @@ class Sandbox:
         and none with `force`.
         """
         self._client._perform(calls.stop(self.id, grace, force))
-        self._owner = None
+        self._let_go()
 
     def __enter__(self) -> Sandbox:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._owner == os.getpid():
+    def __exit__(self, *failure: object) -> None:
+        if self._is_ours():
             self.stop()
-
-    def __repr__(self) -> str:
-        return f"Sandbox({self.name or self.id!r})"
 
 
 class CommandStream:
@@ -326,10 +305,5 @@ class CommandStream:
     def __enter__(self) -> CommandStream:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()

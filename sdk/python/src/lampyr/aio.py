@@ -4,9 +4,7 @@ sandbox that was being launched is stopped."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator, Mapping, Sequence
-from types import TracebackType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -21,6 +19,7 @@ from ._binary import Path, complaint
 from ._calls import Call
 from ._connection import AsyncConnection
 from ._events import BuildEvents, CommandEvents
+from ._handle import Handle
 from ._http import Request
 from ._server import server
 from .config import ExecOptions, LaunchOptions, SnapshotConfig
@@ -191,7 +190,7 @@ async def _ended(process: asyncio.subprocess.Process) -> tuple[int, bytes]:
     return process.returncode or 0, stderr or b""
 
 
-class Sandbox:
+class Sandbox(Handle):
     """A handle on a sandbox.
 
     As a context manager it stops what it launched, unless that was detached
@@ -199,20 +198,8 @@ class Sandbox:
     """
 
     def __init__(self, client: Client, info: SandboxInfo, *, ours: bool) -> None:
+        super().__init__(info, ours)
         self._client = client
-        self._owner = os.getpid() if ours else None
-        #: What was known of it when the handle was made.
-        self.info = info
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return self.info.id
-
-    @property
-    def name(self) -> str | None:
-        """Its name."""
-        return self.info.name
 
     async def inspect(self) -> SandboxInfo:
         """What is known of it now."""
@@ -311,7 +298,7 @@ class Sandbox:
     async def detach(self) -> None:
         """Lets it outlive this process."""
         self.info = await self._client._perform(calls.detach(self.id))
-        self._owner = None
+        self._let_go()
 
     async def stop(self, *, grace: float | None = None, force: bool = False) -> None:
         """Stops it, and waits until nothing of it is left; it may have ended.
@@ -320,22 +307,14 @@ class Sandbox:
         and none with `force`.
         """
         await self._client._perform(calls.stop(self.id, grace, force))
-        self._owner = None
+        self._let_go()
 
     async def __aenter__(self) -> Sandbox:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._owner == os.getpid():
+    async def __aexit__(self, *failure: object) -> None:
+        if self._is_ours():
             await self.stop()
-
-    def __repr__(self) -> str:
-        return f"Sandbox({self.name or self.id!r})"
 
 
 class CommandStream:
@@ -373,12 +352,7 @@ class CommandStream:
     async def __aenter__(self) -> CommandStream:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *failure: object) -> None:
         self.close()
 
 
@@ -399,13 +373,8 @@ class Opening(Generic[Opened]):
         self._opened = await self
         return self._opened
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._opened.__aexit__(kind, error, trace)
+    async def __aexit__(self, *failure: object) -> None:
+        await self._opened.__aexit__(*failure)
 
 
 class OpeningStream(Opening[CommandStream]):
