@@ -5,14 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator, Mapping, Sequence
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Callable,
-    Generic,
-    TypeVar,
-    Union,
-)
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar, Union
 
 from . import _calls as calls
 from ._binary import Path, complaint
@@ -401,3 +394,24 @@ list_volumes = _client.list_volumes
 volume_exists = _client.volume_exists
 ensure_volume = _client.ensure_volume
 remove_volume = _client.remove_volume
+
+__all__ = [
+    "Client",
+    "CommandStream",
+    "Opening",
+    "OpeningStream",
+    "Sandbox",
+    "build_snapshot",
+    "connect_to_sandbox",
+    "ensure_runtime",
+    "ensure_volume",
+    "launch_sandbox",
+    "list_snapshots",
+    "list_volumes",
+    "remove_sandbox",
+    "remove_snapshot",
+    "remove_volume",
+    "run_in_sandbox",
+    "snapshot_exists",
+    "volume_exists",
+]
