@@ -135,12 +135,12 @@ def test_a_child_of_a_fork_takes_nothing_from_its_parent(name: str, program: Sta
 def test_a_server_that_died_is_started_anew(tmp_path: Path) -> None:
     client = lampyr.Client(home=tmp_path)
     assert client.list_volumes() == []
-    first = client._server._process
+    first = client._server._started
     assert first is not None
-    first.kill()
-    first.wait(LIMIT)
+    first.process.kill()
+    first.process.wait(LIMIT)
     assert client.list_volumes() == []
-    assert client._server._process is not first
+    assert client._server.running() not in (None, first.address)
     client._server.end()
 
 
@@ -159,6 +159,11 @@ def test_a_program_that_is_missing_or_fails_is_told(tmp_path: Path) -> None:
     home.write_text("no directory")
     with pytest.raises(lampyr.LampyrError, match=str(home)):
         lampyr.Client(home=home).ensure_runtime()
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF")
+    broken.chmod(0o755)
+    with pytest.raises(lampyr.ConnectionFailed, match="broken cannot be started"):
+        lampyr.Client(binary=broken).ensure_runtime()
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\necho '{}'\n")
     silent.chmod(0o755)

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import IO
+from typing import IO, NamedTuple
 
 from ._binary import Binary, Path, complaint
 from .errors import ConnectionFailed
@@ -24,64 +24,79 @@ STOP = 20.0
 MAX_LINE = 64 * 1024
 
 
+class Running(NamedTuple):
+    """A server that was started, and the path of its socket."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+
+
 class Server:
     """A server that is there when its address is asked for."""
 
     def __init__(self, binary: Binary) -> None:
         self.binary = binary
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._address = ""
+        self._started: Running | None = None
 
     def running(self) -> str | None:
         """Where it listens, if it runs. Does not wait."""
-        process, address = self._process, self._address
-        return address if process is not None and process.poll() is None else None
+        started = self._started
+        return started.address if started and started.process.poll() is None else None
 
     def address(self) -> str:
         """The path of its socket. Starts it where it does not run."""
         with self._lock:
             running = self.running()
-            if running is None:
-                if self._process is not None:
-                    _reap(self._process)
-                self._process, self._address = _start(self.binary)
-            return running or self._address
+            if running is not None:
+                return running
+            if self._started:
+                _reap(self._started.process)
+            self._started = _start(self.binary)
+            return self._started.address
 
     def end(self) -> None:
         """Ends it, and waits until it is gone."""
         with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            _reap(process)
+            started, self._started = self._started, None
+        if started:
+            _reap(started.process)
 
     def forget(self) -> None:
         """In a child of a fork: the server is our parent's. Its standard input
         is closed here, or it would live as long as we do."""
-        process, self._process = self._process, None
+        started, self._started = self._started, None
         self._lock = threading.Lock()
-        if process is not None and process.stdin is not None:
-            process.stdin.close()
+        if started and started.process.stdin:
+            started.process.stdin.close()
             # It is no child of ours, so that there is nothing to wait for.
-            process.returncode = 0
+            started.process.returncode = 0
 
 
-def _start(binary: Binary) -> tuple[subprocess.Popen[bytes], str]:
+def _start(binary: Binary) -> Running:
     with tempfile.TemporaryFile() as said:
-        # In a session of its own: what Ctrl-C means is for us to say.
-        process = subprocess.Popen(
-            binary.argv("serve", "--parent"),
+        process = _spawn(binary, said)
+        try:
+            return Running(process, str(json.loads(_first_line(process))["socket"]))
+        except BaseException as error:
+            raise _not_started(error, _reap(process), said) from error
+
+
+def _spawn(binary: Binary, said: IO[bytes]) -> subprocess.Popen[bytes]:
+    argv = binary.argv("serve", "--parent")
+    try:
+        return subprocess.Popen(
+            argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
             bufsize=0,
             env=binary.env(),
+            # What Ctrl-C means is for us to say.
             start_new_session=True,
         )
-        try:
-            return process, str(json.loads(_first_line(process))["socket"])
-        except BaseException as error:
-            raise _not_started(error, _reap(process), said) from error
+    except OSError as error:
+        raise ConnectionFailed(f"{argv[0]} cannot be started: {error}") from error
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:
