@@ -7,38 +7,26 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 /// A sentence that says what went wrong, and where there is one, what to do.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    sentence: String,
-    skipped: bool,
-}
+pub(crate) struct Failure(String);
 
 impl Failure {
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self { sentence: sentence.into(), skipped: false }
+        Self(sentence.into())
     }
 
     /// One that was told already: the task only ends with it.
     pub(crate) fn told() -> Self {
-        Self::new("")
-    }
-
-    /// What was not tried, because this machine has not what it takes.
-    pub(crate) fn skipped(why: impl Into<String>) -> Self {
-        Self { skipped: true, ..Self::new(why) }
+        Self(String::new())
     }
 
     pub(crate) fn is_told(&self) -> bool {
-        self.sentence.is_empty()
-    }
-
-    pub(crate) fn is_skipped(&self) -> bool {
-        self.skipped
+        self.0.is_empty()
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
+        f.write_str(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{answer, find, run, say};
 use crate::failure::{Failure, Result};
-use crate::{agent, check_macos, fuzz, packages, python_sdk, run as launch, test_kvm, workspace};
+use crate::{agent, check_macos, fuzz, packages, run as launch, test_kvm, workspace};
 
 const E2E: &str = "tests/e2e";
 
@@ -19,46 +19,26 @@ pub(crate) enum Extent {
 
 type Step = (&'static str, fn() -> Result<()>);
 
-/// How a step went.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Passed,
-    Skipped,
-    Failed,
-}
-
 /// Runs the steps up to the first that fails, and sums up.
 pub(crate) fn test(extent: Extent) -> Result<()> {
-    let (mut summary, mut verdicts) = (Vec::new(), Vec::new());
+    let mut summary = Vec::new();
+    let mut outcome = Ok(());
     for (name, step) in steps(extent) {
         say(&format!("==> {name}"));
         let start = Instant::now();
-        let verdict = judge(name, step());
-        summary.push(line(name, start.elapsed(), verdict));
-        verdicts.push(verdict);
-        if verdict == Verdict::Failed {
+        outcome = step();
+        summary.push(line(name, start.elapsed(), outcome.is_ok()));
+        if outcome.is_err() {
             break;
         }
     }
-    let [passed, skipped, failed] = [Verdict::Passed, Verdict::Skipped, Verdict::Failed]
-        .map(|kind| verdicts.iter().filter(|verdict| **verdict == kind).count());
-    let lines = summary.join("\n");
-    answer(&format!("\n{lines}\n{passed} passed, {skipped} skipped, {failed} failed"));
-    if failed == 0 { Ok(()) } else { Err(Failure::told()) }
-}
-
-fn judge(name: &str, outcome: Result<()>) -> Verdict {
-    match outcome {
-        Ok(()) => Verdict::Passed,
-        Err(why) if why.is_skipped() => {
-            say(&format!("SKIPPED {name}: {why}"));
-            Verdict::Skipped
-        }
-        Err(failure) => {
-            say(&format!("error: {failure}"));
-            Verdict::Failed
-        }
+    let failed = usize::from(outcome.is_err());
+    let passed = summary.len() - failed;
+    if let Err(failure) = &outcome {
+        say(&format!("error: {failure}"));
     }
+    answer(&format!("\n{}\n{passed} passed, {failed} failed", summary.join("\n")));
+    outcome.map_err(|_| Failure::told())
 }
 
 fn steps(extent: Extent) -> Vec<Step> {
@@ -81,8 +61,8 @@ fn steps(extent: Extent) -> Vec<Step> {
     if workspace::has(E2E) {
         steps.push(("end-to-end tests", e2e_tests));
     }
-    steps.push(("Python SDK", python_sdk::test));
     steps.push(("macOS check", check_macos::check));
+    steps.push(("Python SDK", crate::python_sdk::test));
     if extent == Extent::Full {
         steps.push(("emulated KVM host", test_kvm::test));
     }
@@ -122,11 +102,7 @@ fn cargo(args: &[&str]) -> Result<()> {
     run(workspace::cargo().args(args))
 }
 
-fn line(name: &str, took: Duration, verdict: Verdict) -> String {
-    let verdict = match verdict {
-        Verdict::Passed => "ok",
-        Verdict::Skipped => "SKIPPED",
-        Verdict::Failed => "FAILED",
-    };
+fn line(name: &str, took: Duration, passed: bool) -> String {
+    let verdict = if passed { "ok" } else { "FAILED" };
     format!("{name:<20} {:>7.1} s  {verdict}", took.as_secs_f64())
 }
