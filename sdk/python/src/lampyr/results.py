@@ -102,7 +102,7 @@ class Snapshot:
     #: What it takes with all that it was built on.
     total_bytes: int = 0
     #: For how long its VM stood still.
-    pause_ms: int | None = None
+    pause_ms: float | None = None
     #: Nothing had changed since it was built before.
     cached: bool = False
 
@@ -115,6 +115,8 @@ class LogEntry:
     #: When it was run, as RFC 3339 has it.
     at: str
     command: str
+    #: For how long its VM stood still for that.
+    pause_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class Undone:
 
     #: The command before which it is now.
     undone_to: int
-    pause_ms: int
+    #: How long that took.
+    pause_ms: float
 
 
 @dataclass(frozen=True)
