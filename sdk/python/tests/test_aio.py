@@ -118,6 +118,7 @@ def test_the_rest_of_the_calls(name: str) -> None:
     async def work() -> None:
         async def hear(box: aio.Sandbox) -> str:
             await box.detach()
+            assert box.id in [each.id for each in await aio.list_sandboxes()]
             return (await box.shell("echo hi")).stdout
 
         assert await aio.run_in_sandbox(hear, name=name) == "hi\n"

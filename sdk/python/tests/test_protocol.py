@@ -140,7 +140,7 @@ def test_presets_are_configs_with_a_setup() -> None:
     installed = json.dumps(document(agents)["setup"])
     for agent in ("@github/copilot", "@google/gemini-cli", "@openai/codex", "pi-coding-agent"):
         assert agent in installed
-    other = presets.data_preset("mine", labels={"a": "b"})
+    other = presets.data_work_preset("mine", labels={"a": "b"})
     assert (other.name, other.labels, bool(other.setup)) == ("mine", {"a": "b"}, True)
 
 

@@ -201,9 +201,17 @@ def test_a_handle_stops_what_it_launched_and_nothing_else(name: str) -> None:
             assert again.exec("true").code == 0
         assert sandbox.exec("true").code == 0
     assert is_gone(name)
-    with pytest.raises(lampyr.LampyrError) as failure:
-        lampyr.remove_sandbox(fresh())
-    assert failure.value.status == 404
+
+
+def test_what_runs_is_removed_with_force_alone(name: str) -> None:
+    launched = lampyr.launch_sandbox(name=name)
+    with pytest.raises(lampyr.UsageError, match=f"{name}' is running"):
+        lampyr.remove_sandbox(name)
+    assert launched.id in [each.id for each in lampyr.list_sandboxes()]
+    lampyr.remove_sandbox(name, force=True)
+    assert is_gone(name)
+    lampyr.remove_sandbox(name, force=True)
+    lampyr.remove_sandbox(fresh())
 
 
 def test_what_runs_in_a_sandbox_is_stopped_also_when_that_fails(name: str) -> None:
@@ -243,6 +251,7 @@ def test_volumes_are_made_once_and_removed(name: str) -> None:
     assert lampyr.volume_exists(name)
     lampyr.remove_volume(name)
     assert not lampyr.volume_exists(name)
+    lampyr.remove_volume(name)
 
 
 def test_a_terminal_is_given_to_a_shell(box: lampyr.Sandbox) -> None:

@@ -37,6 +37,7 @@ ensure_runtime = _client.ensure_runtime
 launch_sandbox = _client.launch_sandbox
 run_in_sandbox = _client.run_in_sandbox
 connect_to_sandbox = _client.connect_to_sandbox
+list_sandboxes = _client.list_sandboxes
 remove_sandbox = _client.remove_sandbox
 build_snapshot = _client.build_snapshot
 list_snapshots = _client.list_snapshots
@@ -82,6 +83,7 @@ __all__ = [
     "ensure_volume",
     "exec_",
     "launch_sandbox",
+    "list_sandboxes",
     "list_snapshots",
     "list_volumes",
     "remove_sandbox",

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from ._events import whole
 from ._http import Reply, Request
 from .config import ExecOptions, LaunchOptions, Mount, SnapshotConfig, document
-from .errors import CommandError, LampyrError, told
+from .errors import CommandError, LampyrError, UsageError, told
 from .results import ExecResult, LogEntry, SandboxInfo, Snapshot, Undone, Volume, made
 
 T = TypeVar("T")
@@ -53,8 +53,14 @@ def stop(sandbox: str, grace: float | None, force: bool) -> Call[None]:
     return Call(Request("DELETE", target), _gone)
 
 
-def remove(sandbox: str, force: bool) -> Call[None]:
-    return Call(Request("DELETE", _sandbox(sandbox) + _query(_force(force))), _nothing)
+def list_sandboxes() -> Call[list[SandboxInfo]]:
+    request = Request("GET", "/v1/sandboxes")
+    return Call(request, lambda reply: [made(SandboxInfo, each) for each in reply.json()])
+
+
+def ended(sandbox: str) -> Call[None]:
+    """Raises `UsageError` where it runs."""
+    return Call(Request("GET", _sandbox(sandbox)), lambda reply: _ended(sandbox, reply))
 
 
 def detach(sandbox: str) -> Call[SandboxInfo]:
@@ -93,7 +99,7 @@ def script(text: str, options: ExecOptions) -> dict[str, Any]:
 
 def run(sandbox: str, command: dict[str, Any]) -> Call[ExecResult]:
     """Runs a command to its end."""
-    return Call(Request("POST", _sandbox(sandbox, "/exec"), _json(command)), _ended)
+    return Call(Request("POST", _sandbox(sandbox, "/exec"), _json(command)), _result)
 
 
 def stream(sandbox: str, command: dict[str, Any]) -> Request:
@@ -143,7 +149,7 @@ def snapshot_exists(name: str) -> Call[bool]:
 
 def remove_snapshot(name: str, force: bool) -> Call[list[str]]:
     target = _named("snapshots", name) + _query(_force(force))
-    return Call(Request("DELETE", target), lambda reply: list(reply.json()["removed"]))
+    return Call(Request("DELETE", target), _removed)
 
 
 # Volumes
@@ -169,7 +175,7 @@ def ensure_volume(
 
 
 def remove_volume(name: str) -> Call[None]:
-    return Call(Request("DELETE", _named("volumes", name)), _nothing)
+    return Call(Request("DELETE", _named("volumes", name)), _gone)
 
 
 # What is asked
@@ -260,6 +266,13 @@ def _nothing(reply: Reply) -> None:
     reply.check()
 
 
+def _ended(sandbox: str, reply: Reply) -> None:
+    if reply.status not in (404, 410):
+        reply.check()
+        hint = "stop it, or remove it with force=True"
+        raise UsageError(f"sandbox '{sandbox}' is running", hint=hint, status=409)
+
+
 def _gone(reply: Reply) -> None:
     if reply.status != 404:
         reply.check()
@@ -273,11 +286,15 @@ def _snapshot(reply: Reply) -> Snapshot:
     return made(Snapshot, reply.json())
 
 
+def _removed(reply: Reply) -> list[str]:
+    return [] if reply.status == 404 else list(reply.json()["removed"])
+
+
 def _exists(reply: Reply) -> bool:
     return reply.status != 404 and bool(reply.check())
 
 
-def _ended(reply: Reply) -> ExecResult:
+def _result(reply: Reply) -> ExecResult:
     """An envelope; see docs/reference/envelope.md."""
     body = reply.json()
     if "error" in body:

@@ -65,9 +65,15 @@ class Client:
         return Sandbox(self, self._perform(calls.inspect(name)), ours=False)
 
     def remove_sandbox(self, name: str, *, force: bool = False) -> None:
-        """Stops a sandbox, by its name or id, and waits until nothing of it is
-        left. With `force` what runs in it is given no time to end."""
-        self._perform(calls.remove(name, force))
+        """Removes what is left of a sandbox, by its name or id; it may be gone.
+        One that runs is stopped with `force`, and else a `UsageError`."""
+        if not force:
+            self._perform(calls.ended(name))
+        self._perform(calls.stop(name, None, True))
+
+    def list_sandboxes(self) -> list[SandboxInfo]:
+        """All sandboxes, the oldest first."""
+        return self._perform(calls.list_sandboxes())
 
     def build_snapshot(
         self,
@@ -99,8 +105,8 @@ class Client:
         return self._perform(calls.snapshot_exists(name))
 
     def remove_snapshot(self, name: str, *, force: bool = False) -> list[str]:
-        """Removes a snapshot, and with `force` also what was built on it. Gives
-        the names of what is gone."""
+        """Removes a snapshot, and with `force` also what was built on it; it may
+        be gone. Gives the names of what was removed."""
         return self._perform(calls.remove_snapshot(name, force))
 
     def list_volumes(self) -> list[Volume]:
@@ -122,7 +128,7 @@ class Client:
         return self._perform(calls.ensure_volume(name, quota_mib, labels))
 
     def remove_volume(self, name: str) -> None:
-        """Removes a volume and what is in it."""
+        """Removes a volume and what is in it, unless it is mounted; it may be gone."""
         self._perform(calls.remove_volume(name))
 
     def _perform(self, call: Call[T]) -> T:

@@ -81,9 +81,15 @@ class Client:
         return Sandbox(self, await self._perform(calls.inspect(name)), ours=False)
 
     async def remove_sandbox(self, name: str, *, force: bool = False) -> None:
-        """Stops a sandbox, by its name or id, and waits until nothing of it is
-        left. With `force` what runs in it is given no time to end."""
-        await self._perform(calls.remove(name, force))
+        """Removes what is left of a sandbox, by its name or id; it may be gone.
+        One that runs is stopped with `force`, and else a `UsageError`."""
+        if not force:
+            await self._perform(calls.ended(name))
+        await self._perform(calls.stop(name, None, True))
+
+    async def list_sandboxes(self) -> list[SandboxInfo]:
+        """All sandboxes, the oldest first."""
+        return await self._perform(calls.list_sandboxes())
 
     async def build_snapshot(
         self,
@@ -115,8 +121,8 @@ class Client:
         return await self._perform(calls.snapshot_exists(name))
 
     async def remove_snapshot(self, name: str, *, force: bool = False) -> list[str]:
-        """Removes a snapshot, and with `force` also what was built on it. Gives
-        the names of what is gone."""
+        """Removes a snapshot, and with `force` also what was built on it; it may
+        be gone. Gives the names of what was removed."""
         return await self._perform(calls.remove_snapshot(name, force))
 
     async def list_volumes(self) -> list[Volume]:
@@ -138,7 +144,7 @@ class Client:
         return await self._perform(calls.ensure_volume(name, quota_mib, labels))
 
     async def remove_volume(self, name: str) -> None:
-        """Removes a volume and what is in it."""
+        """Removes a volume and what is in it, unless it is mounted; it may be gone."""
         await self._perform(calls.remove_volume(name))
 
     async def _perform(self, call: Call[T]) -> T:
@@ -385,6 +391,7 @@ ensure_runtime = _client.ensure_runtime
 launch_sandbox = _client.launch_sandbox
 run_in_sandbox = _client.run_in_sandbox
 connect_to_sandbox = _client.connect_to_sandbox
+list_sandboxes = _client.list_sandboxes
 remove_sandbox = _client.remove_sandbox
 build_snapshot = _client.build_snapshot
 list_snapshots = _client.list_snapshots
@@ -406,6 +413,7 @@ __all__ = [
     "ensure_runtime",
     "ensure_volume",
     "launch_sandbox",
+    "list_sandboxes",
     "list_snapshots",
     "list_volumes",
     "remove_sandbox",

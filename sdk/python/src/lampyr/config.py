@@ -191,5 +191,5 @@ class ExecOptions(TypedDict, total=False):
     stdin: str | bytes
     #: How many seconds it may run; as long as it likes where it is left out.
     timeout: float
-    #: As whom it runs, by name or number; root where it is left out.
+    #: As whom it runs, by name or number; the image's user, or root.
     user: str

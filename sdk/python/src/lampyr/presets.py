@@ -39,26 +39,25 @@ def coding_agents_preset(
     )
 
 
-def data_preset(
-    name: str = "data",
+def data_work_preset(
+    name: str = "data-work",
     image: str = "python:3.12-slim",
     resources: Resources | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> SnapshotConfig:
-    """Python for work with data: numpy and pandas, installed with pip.
+    """Python for work with data: numpy and pandas, installed with pip and loaded
+    once.
 
     Two processors and 1G of memory, unless `resources` say otherwise.
     """
-    install = exec_(
-        "pip",
-        ["install", "--no-cache-dir", *DATA],
-        description="Install " + " and ".join(DATA),
-    )
     return SnapshotConfig(
         name=name,
         image=image,
         resources=resources or Resources(cpus=2, memory="1G"),
-        setup=[install],
+        setup=[
+            exec_("pip", ["install", "--no-cache-dir", *DATA], "Install " + " and ".join(DATA)),
+            exec_("python3", ["-c", "import " + ", ".join(DATA)], "Load them once"),
+        ],
         labels=labels,
         net=["pypi.org:443", "files.pythonhosted.org:443"],
     )

@@ -83,7 +83,8 @@ class SandboxInfo:
 class Snapshot:
     """A snapshot: disk and memory of a VM at one instant. Sizes are in bytes."""
 
-    name: str
+    #: Its name; none where only others that were built on it need it.
+    name: str | None
     #: The digest of its manifest.
     digest: str
     #: When it was taken, as RFC 3339 has it.
