@@ -16,7 +16,7 @@ import lampyr
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"^## (.+?)$|^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-NEEDS = {"build_snapshot": "/v1/snapshots", ".fork(": "fork", ".undo(": "undo"}
+NEEDS = {"build_snapshot": "/v1/snapshots/build", ".fork(": "fork", ".undo(": "undo"}
 
 
 def examples() -> list[tuple[str, str]]:

@@ -19,7 +19,13 @@ def supported() -> None:
 
 
 @pytest.fixture(scope="module")
-def baked() -> Iterator[SnapshotConfig]:
+def builds() -> None:
+    if not served("/v1/snapshots/build"):
+        pytest.skip("this lampyr serves no /v1/snapshots/build")
+
+
+@pytest.fixture(scope="module")
+def baked(builds: None) -> Iterator[SnapshotConfig]:
     """A snapshot with a file, a label, and a process that runs."""
     config = SnapshotConfig(
         name=fresh(),
@@ -59,6 +65,7 @@ def test_a_build_with_nothing_changed_is_not_done_again(baked: SnapshotConfig) -
     assert failure.value.status == 409
 
 
+@pytest.mark.usefixtures("builds")
 def test_a_build_tells_what_it_does(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = SnapshotConfig(name, "default", setup=[shell("echo heard; echo $$", "Say it")])
     lampyr.build_snapshot(config, verbose=True)
@@ -78,6 +85,7 @@ def test_a_step_that_fails_leaves_what_was_there(baked: SnapshotConfig) -> None:
         assert box.read_file("/opt/word") == b"baked /opt\n"
 
 
+@pytest.mark.usefixtures("builds")
 def test_a_builder_can_be_kept(name: str) -> None:
     broken = SnapshotConfig(name, "default", setup=["echo here > /root/here; false"])
     with pytest.raises(lampyr.SetupFailed):
@@ -88,19 +96,34 @@ def test_a_builder_can_be_kept(name: str) -> None:
     assert not lampyr.snapshot_exists(name)
 
 
-def test_a_sandbox_goes_on_after_its_snapshot(baked: SnapshotConfig, name: str) -> None:
-    with lampyr.launch_sandbox(snapshot=baked.name) as box:
-        box.shell("echo one > /dev/shm/file").check()
-        taken = box.snapshot(name, labels={"a": "b"})
-        assert taken.labels == {"a": "b"} and taken.pause_ms is not None
-        assert taken.parent is not None and taken.parent["name"] == baked.name
-        box.shell("echo two > /dev/shm/file").check()
-        with lampyr.launch_sandbox(snapshot=name) as other:
-            assert other.read_file("/dev/shm/file") == b"one\n"
-        assert box.read_file("/dev/shm/file") == b"two\n"
-    with pytest.raises(lampyr.LampyrError):
-        lampyr.remove_snapshot(baked.name)
+def test_a_sandbox_goes_on_after_its_snapshot(box: lampyr.Sandbox, name: str) -> None:
+    box.shell("echo one > /dev/shm/kept").check()
+    taken = box.snapshot(name, labels={"a": "b"})
+    assert (taken.name, taken.labels, taken.parent) == (name, {"a": "b"}, None)
+    assert taken.pause_ms is not None and taken.total_bytes >= taken.own_bytes > 0
+    with pytest.raises(lampyr.UsageError) as failure:
+        box.snapshot(name, overwrite=False)
+    assert failure.value.status == 409
+    box.shell("echo two > /dev/shm/kept").check()
+    with lampyr.launch_sandbox(snapshot=name) as other:
+        assert other.read_file("/dev/shm/kept") == b"one\n"
+    assert box.read_file("/dev/shm/kept") == b"two\n"
     assert lampyr.remove_snapshot(name) == [name]
+    assert lampyr.remove_snapshot(name) == []
+
+
+def test_what_others_were_built_on_is_removed_with_force_alone(name: str) -> None:
+    more = f"{name}-more"
+    with lampyr.launch_sandbox() as box:
+        first = box.snapshot(name)
+    with lampyr.launch_sandbox(snapshot=name) as box:
+        assert box.snapshot(more).parent == {"digest": first.digest, "name": name}
+    with pytest.raises(lampyr.UsageError) as failure:
+        lampyr.remove_snapshot(name)
+    assert failure.value.status == 409
+    assert lampyr.snapshot_exists(name)
+    assert set(lampyr.remove_snapshot(name, force=True)) == {name, more}
+    assert not lampyr.snapshot_exists(more)
 
 
 def test_forks_go_on_by_themselves(box: lampyr.Sandbox) -> None:
@@ -131,12 +154,11 @@ def test_a_machine_can_be_taken_back() -> None:
 
 
 def test_the_same_with_asyncio(name: str) -> None:
-    config = SnapshotConfig(name, "default", setup=["echo a > /root/a"])
+    more = f"{name}-more"
 
     async def work() -> None:
-        assert not await aio.snapshot_exists(name)
-        assert (await aio.build_snapshot(config)).name == name
-        async with aio.launch_sandbox(snapshot=name, checkpoints=2) as box:
+        async with aio.launch_sandbox(checkpoints=2) as box:
+            await box.shell("echo a > /root/a")
             (fork,) = await box.fork()
             async with fork:
                 assert await fork.read_file("/root/a") == b"a\n"
@@ -144,9 +166,24 @@ def test_the_same_with_asyncio(name: str) -> None:
             assert [entry.command for entry in await box.log()][-1] == "rm /root/a"
             await box.undo()
             assert await box.read_file("/root/a") == b"a\n"
-            assert (await box.snapshot(f"{name}-more")).name == f"{name}-more"
-        names = [each.name for each in await aio.list_snapshots()]
-        assert {name, f"{name}-more"} <= set(names)
-        assert set(await aio.remove_snapshot(name, force=True)) == {name, f"{name}-more"}
+            assert not await aio.snapshot_exists(name)
+            assert (await box.snapshot(name)).name == name
+        async with aio.launch_sandbox(snapshot=name) as box:
+            assert await box.read_file("/root/a") == b"a\n"
+            await box.snapshot(more)
+        assert {name, more} <= {each.name for each in await aio.list_snapshots()}
+        assert set(await aio.remove_snapshot(name, force=True)) == {name, more}
+
+    asyncio.run(asyncio.wait_for(work(), LIMIT))
+
+
+@pytest.mark.usefixtures("builds")
+def test_a_build_with_asyncio(name: str) -> None:
+    async def work() -> None:
+        config = SnapshotConfig(name, "default", setup=["echo a > /root/a"])
+        assert (await aio.build_snapshot(config)).name == name
+        with pytest.raises(lampyr.SetupFailed):
+            await aio.build_snapshot(SnapshotConfig(name, "default", setup=["false"]))
+        await aio.remove_snapshot(name)
 
     asyncio.run(asyncio.wait_for(work(), LIMIT))

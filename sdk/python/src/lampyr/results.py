@@ -83,8 +83,7 @@ class SandboxInfo:
 class Snapshot:
     """A snapshot: disk and memory of a VM at one instant. Sizes are in bytes."""
 
-    #: Its name; none where only others that were built on it need it.
-    name: str | None
+    name: str
     #: The digest of its manifest.
     digest: str
     #: When it was taken, as RFC 3339 has it.
@@ -116,8 +115,6 @@ class LogEntry:
     #: When it was run, as RFC 3339 has it.
     at: str
     command: str
-    #: For how long its VM stood still for that.
-    pause_ms: float = 0.0
 
 
 @dataclass(frozen=True)
