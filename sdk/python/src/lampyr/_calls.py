@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 from ._events import whole
 from ._http import Reply, Request
-from .config import ExecOptions, LaunchOptions, Mount, SnapshotConfig, document
+from .config import ExecOptions, LaunchOptions, Mount, SnapshotConfig, document, given
 from .errors import CommandError, LampyrError, UsageError, told
 from .results import ExecResult, LogEntry, SandboxInfo, Snapshot, Undone, Volume, made
 
@@ -67,8 +67,8 @@ def detach(sandbox: str) -> Call[SandboxInfo]:
     return Call(Request("POST", _sandbox(sandbox, "/detach")), _info)
 
 
-def fork(sandbox: str, count: int, detached: bool) -> Call[list[SandboxInfo]]:
-    body = _json({"count": count, "detached": detached})
+def fork(sandbox: str, count: int, detached: bool, with_secrets: bool) -> Call[list[SandboxInfo]]:
+    body = _json({"count": count, "detached": detached, "with_secrets": with_secrets})
     request = Request("POST", _sandbox(sandbox, "/fork"), body)
     return Call(request, lambda r: [made(SandboxInfo, each) for each in r.json()["sandboxes"]])
 
@@ -132,9 +132,19 @@ def build(config: SnapshotConfig, overwrite: bool, debug_builder: bool) -> Reque
 
 
 def snapshot(
-    sandbox: str, name: str, overwrite: bool, labels: Mapping[str, str] | None
+    sandbox: str,
+    name: str,
+    overwrite: bool,
+    labels: Mapping[str, str] | None,
+    with_secrets: bool,
 ) -> Call[Snapshot]:
-    asked = {"sandbox": sandbox, "name": name, "overwrite": overwrite, "labels": dict(labels or {})}
+    asked = {
+        "sandbox": sandbox,
+        "name": name,
+        "overwrite": overwrite,
+        "labels": dict(labels or {}),
+        "with_secrets": with_secrets,
+    }
     return Call(Request("POST", "/v1/snapshots", _json(asked)), _snapshot)
 
 
@@ -186,11 +196,13 @@ def _launch(options: LaunchOptions) -> dict[str, Any]:
     asked: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     resources = asked.pop("resources", None)
     if resources is not None:
-        asked.update({key: value for key, value in vars(resources).items() if value is not None})
+        asked.update(given(resources))
     if "env" in asked:
         asked["env"] = dict(asked["env"])
     if "mounts" in asked:
         asked["mounts"] = {place: _mount(what) for place, what in asked["mounts"].items()}
+    if "secrets" in asked:
+        asked["secrets"] = {name: given(secret) for name, secret in asked["secrets"].items()}
     if "ttl" in asked:
         asked["ttl"] = _span(asked["ttl"])
     if not isinstance(asked.get("net", ""), str):

@@ -237,13 +237,21 @@ class Sandbox(Handle):
         *,
         overwrite: bool = True,
         labels: Mapping[str, str] | None = None,
+        with_secrets: bool = False,
     ) -> Snapshot:
-        """Keeps its disk and memory as they are now; it goes on."""
-        return self._client._perform(calls.snapshot(self.id, name, overwrite, labels))
+        """Keeps its disk and memory as they are now; it goes on.
 
-    def fork(self, count: int = 1, *, detached: bool = False) -> list[Sandbox]:
-        """Makes `count` sandboxes that go on from where it is now, as it does."""
-        forks = self._client._perform(calls.fork(self.id, count, detached))
+        One that has secrets is refused but with `with_secrets`; their values are
+        in no snapshot.
+        """
+        return self._client._perform(calls.snapshot(self.id, name, overwrite, labels, with_secrets))
+
+    def fork(
+        self, count: int = 1, *, detached: bool = False, with_secrets: bool = False
+    ) -> list[Sandbox]:
+        """Makes `count` sandboxes that go on from where it is now, as it does.
+        One that has secrets is refused but with `with_secrets`; forks have none."""
+        forks = self._client._perform(calls.fork(self.id, count, detached, with_secrets))
         return [Sandbox(self._client, info, ours=not detached) for info in forks]
 
     def log(self) -> list[LogEntry]:

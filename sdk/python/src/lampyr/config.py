@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict, TypeVar, Union
 
 from .errors import UsageError
@@ -105,7 +105,7 @@ def _step(step: SetupStep | Mapping[str, Any]) -> SetupStep:
 
 
 def _made(cls: type[T], document: Mapping[str, Any], what: str) -> T:
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    known = [each.name for each in fields(cls)]  # type: ignore[arg-type]
     unknown = sorted(document.keys() - set(known))
     if unknown:
         raise UsageError(f"{what}: unknown key '{unknown[0]}'", hint="it has " + ", ".join(known))
@@ -131,11 +131,13 @@ def _written(step: SetupStep) -> str | dict[str, Any]:
 
 
 def _said(value: Any) -> dict[str, Any]:
+    said = given(value)
+    return {key: dict(was) if isinstance(was, Mapping) else was for key, was in said.items()}
+
+
+def given(value: Any) -> dict[str, Any]:
     """What was said, without what was left out."""
-    said = {key: field for key, field in vars(value).items() if field is not None}
-    return {
-        key: dict(field) if isinstance(field, Mapping) else field for key, field in said.items()
-    }
+    return {key: was for key, was in vars(value).items() if was is not None}
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,18 @@ class Mount:
     directory: str | os.PathLike[str] | None = None
     volume: str | None = None
     readonly: bool = False
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value that requests to one host get on their way out, and that the
+    sandbox never has."""
+
+    #: The host that it is for, which a rule of `net` must open.
+    host: str
+    value: str = field(repr=False)
+    #: The header that it goes into; `authorization` where it is left out.
+    header: str | None = None
 
 
 class LaunchOptions(TypedDict, total=False):
@@ -171,6 +185,8 @@ class LaunchOptions(TypedDict, total=False):
     #: What it may reach: `"none"`, `"public"`, or rules, as in
     #: `["pypi.org:443"]`. Nothing where it is left out.
     net: str | Sequence[str]
+    #: Values for its requests, by the variable that has a placeholder in it.
+    secrets: Mapping[str, Secret]
     #: It ends after so many seconds without a command or a client.
     ttl: float
     #: How many points `undo` can go back to: one is kept before each command.
