@@ -27,7 +27,7 @@ pub(crate) fn test() -> Result<()> {
     run(tool("ruff").args(["format", "--quiet", "--no-cache", "--check"]))?;
     run(tool("mypy").arg("--cache-dir").arg(folder.join("mypy")))?;
     run(tool("pytest")
-        .args(["--quiet", "-p", "no:cacheprovider", "-rs"])
+        .args(["--quiet", "-p", "no:cacheprovider", "-rs", "-n", "auto"])
         .env("LAMPYR_BIN", workspace::lampyr())
         .env("LAMPYR_HOME", workspace::test_home()))
 }
