@@ -70,7 +70,7 @@ def test_a_build_tells_what_it_does(name: str, capsys: pytest.CaptureFixture[str
     config = SnapshotConfig(name, "default", setup=[shell("echo heard; echo $$", "Say it")])
     lampyr.build_snapshot(config, verbose=True)
     told = capsys.readouterr().err
-    assert "Say it\n" in told and "heard\n" in told
+    assert "step 1 of 1: Say it\n" in told and "heard\n" in told
     assert lampyr.remove_snapshot(name) == [name]
     assert not lampyr.snapshot_exists(name)
 
@@ -79,7 +79,7 @@ def test_a_step_that_fails_leaves_what_was_there(baked: SnapshotConfig) -> None:
     broken = SnapshotConfig(baked.name, "default", setup=["true", "echo no such luck >&2; exit 3"])
     with pytest.raises(lampyr.SetupFailed) as failure:
         lampyr.build_snapshot(broken)
-    assert failure.value.step is not None
+    assert failure.value.step == 2
     assert "no such luck" in failure.value.output
     with lampyr.launch_sandbox(snapshot=baked.name) as box:
         assert box.read_file("/opt/word") == b"baked /opt\n"

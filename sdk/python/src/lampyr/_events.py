@@ -84,7 +84,7 @@ class BuildEvents:
         elif name == "failed":
             raise _failed(body)
         elif self._verbose and name == "step":
-            _say(f"[{body['index']}/{body['count']}] {body['description']}\n")
+            _say(f"step {body['index']} of {body['count']}: {body['description']}\n")
         elif self._verbose and name == "output":
             _say(piece(body).text)
 

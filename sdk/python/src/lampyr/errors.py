@@ -98,8 +98,7 @@ class CommandFailed(LampyrError):
 class SetupFailed(LampyrError):
     """A step of a snapshot's setup failed.
 
-    `step` says which, counted as the server counts; `output` is the tail of
-    what it said.
+    `step` says which, counted from 1; `output` is the tail of what it said.
     """
 
     step: int | None = None
