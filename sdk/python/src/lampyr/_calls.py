@@ -14,12 +14,14 @@ from urllib.parse import quote, urlencode
 
 from ._events import whole
 from ._http import Reply, Request
-from .config import ExecOptions, LaunchOptions, Mount, SnapshotConfig, document, given
+from .config import ExecOptions, LaunchOptions, Mount, Secret, SnapshotConfig, document, given
 from .errors import CommandError, LampyrError, UsageError, told
 from .results import ExecResult, LogEntry, SandboxInfo, Snapshot, Undone, Volume, made
 
 T = TypeVar("T")
 EVENTS = "text/event-stream"
+#: What is made of an option, by its name.
+Forms = Mapping[str, Callable[[Any], Any]]
 
 
 @dataclass(frozen=True)
@@ -192,22 +194,26 @@ def remove_volume(name: str) -> Call[None]:
 
 
 def _launch(options: LaunchOptions) -> dict[str, Any]:
-    _known(options, LaunchOptions)
-    asked: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    resources = asked.pop("resources", None)
-    if resources is not None:
-        asked.update(given(resources))
-    if "env" in asked:
-        asked["env"] = dict(asked["env"])
-    if "mounts" in asked:
-        asked["mounts"] = {place: _mount(what) for place, what in asked["mounts"].items()}
-    if "secrets" in asked:
-        asked["secrets"] = {name: given(secret) for name, secret in asked["secrets"].items()}
-    if "ttl" in asked:
-        asked["ttl"] = _span(asked["ttl"])
+    forms: Forms = {
+        "env": dict,
+        "mounts": _mounts,
+        "resources": given,
+        "secrets": _secrets,
+        "ttl": _span,
+    }
+    asked = _said(options, LaunchOptions, forms)
+    asked.update(asked.pop("resources", {}))
     if not isinstance(asked.get("net", ""), str):
         asked["policy"] = {"rules": list(asked.pop("net"))}
     return asked
+
+
+def _secrets(secrets: Mapping[str, Secret]) -> dict[str, Any]:
+    return {variable: given(secret) for variable, secret in secrets.items()}
+
+
+def _mounts(mounts: Mapping[str, str | os.PathLike[str] | Mount]) -> dict[str, Any]:
+    return {place: _mount(what) for place, what in mounts.items()}
 
 
 def _mount(what: str | os.PathLike[str] | Mount) -> dict[str, Any]:
@@ -222,25 +228,23 @@ def _mount(what: str | os.PathLike[str] | Mount) -> dict[str, Any]:
 
 
 def _exec(options: ExecOptions) -> dict[str, Any]:
-    _known(options, ExecOptions)
-    asked: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    if "cwd" in asked:
-        asked["workdir"] = asked.pop("cwd")
-    if "env" in asked:
-        asked["env"] = dict(asked["env"])
-    if "stdin" in asked:
-        asked["stdin_bytes"] = b64encode(_bytes(asked.pop("stdin"))).decode("ascii")
-    if "timeout" in asked:
-        asked["timeout"] = _span(asked["timeout"])
-    return asked
+    asked = _said(options, ExecOptions, {"env": dict, "stdin": _base64, "timeout": _span})
+    names = {"cwd": "workdir", "stdin": "stdin_bytes"}
+    return {names.get(key, key): value for key, value in asked.items()}
 
 
-def _known(options: Mapping[str, Any], of: type) -> None:
-    """Python lets `**options` be anything."""
-    for key in options.keys() - of.__annotations__.keys():
-        raise TypeError(
-            f"unexpected keyword argument '{key}'; there are {', '.join(of.__annotations__)}"
-        )
+def _said(options: Mapping[str, Any], of: type, forms: Forms) -> dict[str, Any]:
+    """What was said, in the form that the server takes. Python itself lets
+    `**options` be anything."""
+    known = of.__annotations__
+    for key in options.keys() - known.keys():
+        raise TypeError(f"unexpected keyword argument '{key}'; there are {', '.join(known)}")
+    said = {key: value for key, value in options.items() if value is not None}
+    return {key: forms[key](value) if key in forms else value for key, value in said.items()}
+
+
+def _base64(data: str | bytes) -> str:
+    return b64encode(_bytes(data)).decode("ascii")
 
 
 def _json(body: dict[str, Any]) -> bytes:
