@@ -8,7 +8,14 @@ from base64 import b64decode
 from collections import deque
 from typing import Any
 
-from .errors import ConnectionFailed, SessionDisconnected, told
+from .errors import (
+    ConnectionFailed,
+    FailedStep,
+    LampyrError,
+    SessionDisconnected,
+    SetupFailed,
+    told,
+)
 from .results import Output, Snapshot, made
 
 Event = tuple[str, dict[str, Any]]
@@ -99,9 +106,11 @@ def whole(text: str | None, base64: str | None) -> bytes:
     return (text or "").encode("utf-8") if base64 is None else b64decode(base64)
 
 
-def _failed(body: dict[str, Any]) -> Exception:
+def _failed(body: dict[str, Any]) -> LampyrError:
     error = told(body)
-    error.__dict__.update(step=body.get("step"), output=body.get("output") or "")
+    if isinstance(error, SetupFailed):
+        error.step = made(FailedStep, body["step"])
+        error.output = body.get("output") or ""
     return error
 
 

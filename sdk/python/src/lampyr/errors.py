@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,13 +96,25 @@ class CommandFailed(LampyrError):
         self.result = result
 
 
+@dataclass(frozen=True)
+class FailedStep:
+    """A step of a setup that failed."""
+
+    #: Which, counted from 1.
+    index: int
+    #: Of how many.
+    count: int
+    description: str
+    exit_code: int
+
+
 class SetupFailed(LampyrError):
     """A step of a snapshot's setup failed.
 
-    `step` says which, counted from 1; `output` is the tail of what it said.
+    `step` says which; `output` is the tail of what it said.
     """
 
-    step: int | None = None
+    step: FailedStep | None = None
     output: str = ""
 
 
