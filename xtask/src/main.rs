@@ -13,6 +13,7 @@ mod fuzz;
 mod images;
 mod install;
 mod packages;
+mod python_sdk;
 mod run;
 mod soak;
 mod test;
@@ -35,6 +36,7 @@ usage: cargo xtask <task>
                    look for bytes that break what reads hostile bytes
   soak [--seconds N]
                    everything at random for ten minutes, and 200 launches
+  test-python      try the Python SDK with the release build
   check-macos      type-check and lint the host side for macOS, without a Mac
   test-kvm         try lampyr on an emulated host that has KVM";
 
@@ -62,6 +64,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         ["test", "--quick"] => test::test(test::Extent::Quick),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["soak", rest @ ..] => soak::soak(rest),
+        ["test-python"] => python_sdk::test(),
         ["check-macos"] => check_macos::check(),
         ["test-kvm"] => test_kvm::test(),
         [] | ["help" | "--help" | "-h"] => {

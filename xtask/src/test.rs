@@ -71,6 +71,7 @@ fn steps(extent: Extent) -> Vec<Step> {
         steps.push(("end-to-end tests", e2e_tests));
     }
     steps.push(("macOS check", check_macos::check));
+    steps.push(("Python SDK", crate::python_sdk::test));
     if extent == Extent::Full {
         steps.push(("emulated KVM host", test_kvm::test));
     }
