@@ -95,8 +95,16 @@ impl SessionClient {
     }
 
     /// What is written down about it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EndedSession`] where nothing is left of it: its owner takes
+    /// leave of its clients last.
     pub fn record(&self) -> Result<SessionRecord, Error> {
-        Ok(SessionRecord::read(&self.dir)?)
+        match SessionRecord::read(&self.dir) {
+            Err(_) if !record::remains(&self.dir) => Err(Error::EndedSession(self.word.clone())),
+            read => Ok(read?),
+        }
     }
 
     /// Runs a command to its end. Dropping the future ends it, too.

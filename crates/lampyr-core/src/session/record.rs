@@ -194,9 +194,14 @@ pub fn session_id(home: &Path, word: &str) -> Option<SandboxId> {
     living.or_else(|| std::fs::read_to_string(of(Part::Ended)).ok()?.parse().ok())
 }
 
+/// Whether anything is left of the session in `dir`, alive or dead.
+pub(crate) fn remains(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 /// Whether somebody owns the session in `dir`.
 pub(crate) fn is_alive(dir: &Path) -> Result<bool, Error> {
-    if !dir.join(FILE).exists() {
+    if !remains(dir) {
         return Ok(false);
     }
     match Lock::try_take(&dir.join("lock")) {
@@ -217,7 +222,7 @@ pub(crate) fn find(store: &Store, word: &str) -> Result<Found, Error> {
     };
     match std::fs::canonicalize(&link) {
         Ok(dir) if is_alive(&dir)? => Ok(Found::Alive(dir)),
-        Ok(dir) if dir.join(FILE).exists() => Ok(Found::Dead(dir)),
+        Ok(dir) if remains(&dir) => Ok(Found::Dead(dir)),
         _ if store.root().join(Part::Ended.name()).join(word).exists() => Ok(Found::Gone),
         _ => Err(missing()),
     }
