@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use lampyr_store::{Lock, Part, Store, at};
 
-use crate::{Error, pool, session};
+use crate::{Error, pool, private, session};
 
 /// How long an output that was too long for its envelope is kept.
 const KEEP_OUTPUTS: Duration = Duration::from_hours(24);
@@ -50,6 +50,14 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
         if !pool::is_waiting(&store, &mark) {
             remove(&mark, "mark of a pool's VM", dry_run, &mut cleaned)?;
         }
+    }
+    for dir in entries(&store.dir(Part::Networks)?)? {
+        let (_held, abandoned) = private::abandoned(&store, &dir)?;
+        for mark in &abandoned {
+            remove(mark, "place on a private network", dry_run, &mut cleaned)?;
+        }
+        // Only one without a mark can go.
+        let _ = std::fs::remove_dir(&dir);
     }
     for (part, what, keep) in
         [(Part::Outputs, "output", KEEP_OUTPUTS), (Part::Ended, "word of a session", KEEP_ENDED)]

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use lampyr_engine::{EngineError, Machine};
 use lampyr_net::{Access, Mark, Network};
 use lampyr_proto::{Event, NetUse, Request, Resumed};
-use lampyr_store::{Lock, Part, at};
+use lampyr_store::{Lock, Part, Store, at};
 use lampyr_types::SandboxId;
 use tokio::net::UnixStream;
 
 use crate::channel::{Channel, Stream};
+use crate::private::Place;
 use crate::template::{Template, connection};
 use crate::{Error, Host, Trace, network, random};
 
@@ -46,6 +47,8 @@ pub(crate) struct Sandbox {
     waking: Option<Stream>,
     patience: Duration,
     network: Option<Arc<Network>>,
+    /// Its place on a private network, where it has one.
+    place: Option<Place>,
     home: Home,
 }
 
@@ -116,12 +119,19 @@ impl Resting {
     /// Makes it somebody, with `access` to a network where its machine has a
     /// card. What is asked before [`Sandbox::awake`] is done after it has heard
     /// who it is.
-    pub(crate) async fn rouse(self, access: Option<&Access>) -> Result<Sandbox, Error> {
+    pub(crate) async fn rouse(
+        self,
+        store: &Store,
+        access: Option<&Access>,
+    ) -> Result<Sandbox, Error> {
         let Self { id, mut machine, line, patience, home } = self;
-        let network = access.map(|access| network::start(&mut *machine, access)).transpose()?;
-        let network = network.map(Arc::new);
-        let channel = Channel::greet(line);
-        let mut sandbox = Sandbox { id, machine, channel, waking: None, patience, network, home };
+        let private = access.and_then(|access| access.private.as_ref());
+        let taken = private.map(|private| Place::take(store, private, id, &home.path));
+        let (place, wire) = taken.transpose()?.unzip();
+        let start = |access| network::start(&mut *machine, access, wire);
+        let network = access.map(start).transpose()?.map(Arc::new);
+        let (channel, waking) = (Channel::greet(line), None);
+        let mut sandbox = Sandbox { id, machine, channel, waking, patience, network, place, home };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }
@@ -135,7 +145,7 @@ impl Sandbox {
         access: Option<&Access>,
         trace: &Trace,
     ) -> Result<Self, Error> {
-        Resting::restore(host, template, trace).await?.rouse(access).await
+        Resting::restore(host, template, trace).await?.rouse(&host.store, access).await
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -214,6 +224,7 @@ impl Sandbox {
     /// disk stays, for `clean` to remove.
     pub(crate) fn leave(mut self) {
         self.home.left = true;
+        drop(self.place.take());
         let _ = std::fs::remove_file(self.home.path.join(DISK));
     }
 
@@ -253,13 +264,19 @@ impl Sandbox {
     }
 }
 
+/// What the guest calls itself.
+pub(crate) fn hostname(id: SandboxId) -> String {
+    let hex: String = id.as_bytes().iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("lampyr-{hex}")
+}
+
 fn identity(id: SandboxId) -> Resumed {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let hex: String = id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
     Resumed {
         entropy: random::bytes::<64>().to_vec(),
         clock_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-        hostname: format!("lampyr-{}", &hex[..8]),
+        hostname: hostname(id),
         machine_id: hex,
         card: None,
         authority: None,
