@@ -109,11 +109,14 @@ impl Peers {
         shared: &Shared,
     ) -> bool {
         let (mut moved, mut n) = (self.accept(cx), 0);
+        // Room is scarce where somebody speaks without end: another is first.
+        let turn = self.lines.len().min(1);
+        self.lines.rotate_left(turn);
         while n < self.lines.len() {
             match self.turn(n, cx, card, out, limit, shared) {
                 Ok(any) => (moved, n) = (moved | any, n + 1),
                 Err(_) => {
-                    self.lines.swap_remove(n).tell_end(card, out);
+                    self.lines.remove(n).tell_end(card, out);
                     moved = true;
                 }
             }
