@@ -163,3 +163,61 @@ pub(crate) fn abandoned(store: &Store, dir: &Path) -> Result<(Option<Lock>, Vec<
     let marks = if dir.exists() { entries(dir)? } else { Vec::new() };
     Ok((held, marks.into_iter().filter(|mark| read(store, mark).is_none()).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lampyr_net::{MAX_PEERS, peer_name};
+
+    /// The directory and the lock of a sandbox that somebody owns.
+    fn own(store: &Store) -> (SandboxId, PathBuf, Lock) {
+        let sid = SandboxId::random();
+        let dir = store.dir(Part::Sandboxes).unwrap().join(sid.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        let lock = Lock::wait(&dir.join("lock")).unwrap();
+        (sid, dir, lock)
+    }
+
+    fn lan(name: Option<&str>) -> Private {
+        let name = name.map(|name| peer_name(name).unwrap());
+        Private { network: "lan".parse().unwrap(), name }
+    }
+
+    #[test]
+    fn a_network_comes_with_the_first_and_goes_with_the_last() {
+        let tmp = tempfile::tempdir().unwrap();
+        let store = Store::open(&tmp.path().join("home")).unwrap();
+        let [one, two, three] = [(); 3].map(|()| own(&store));
+        let (first, _wire) = Place::take(&store, &lan(Some("db")), one.0, &one.1).unwrap();
+        let taken = Place::take(&store, &lan(Some("db")), two.0, &two.1).unwrap_err();
+        assert!(matches!(taken, Error::PeerTaken { .. }), "{taken}");
+        let (second, _wire) = Place::take(&store, &lan(None), two.0, &two.1).unwrap();
+        let name = "lan".parse().unwrap();
+        let found = private_network(store.root(), &name).unwrap();
+        let names: Vec<_> = found.peers.iter().map(|record| record.peer.name.as_str()).collect();
+        assert_eq!(names, ["db", &sandbox::hostname(two.0)]);
+
+        // Whoever died has no place any more, and left nothing that is in the way.
+        std::mem::forget(first);
+        drop(one.2);
+        let (again, _wire) = Place::take(&store, &lan(Some("db")), three.0, &three.1).unwrap();
+        let found = private_network(store.root(), &name).unwrap();
+        assert!(found.peers.iter().all(|record| record.sid != one.0));
+        drop((second, again));
+        assert!(matches!(private_network(store.root(), &name), Err(Error::NoNetwork(_))));
+        assert!(!folder(&store, &name).unwrap().exists());
+    }
+
+    #[test]
+    fn a_network_has_an_end() {
+        let tmp = tempfile::tempdir().unwrap();
+        let store = Store::open(&tmp.path().join("home")).unwrap();
+        let take = |_| {
+            let (sid, dir, lock) = own(&store);
+            (Place::take(&store, &lan(None), sid, &dir), lock)
+        };
+        let all: Vec<_> = (0..=MAX_PEERS).map(take).collect();
+        assert_eq!(all.iter().filter(|(taken, _)| taken.is_ok()).count(), MAX_PEERS);
+        assert!(matches!(all.last(), Some((Err(Error::NetworkFull(_)), _))));
+    }
+}
