@@ -56,8 +56,10 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
         for mark in &abandoned {
             remove(mark, "place on a private network", dry_run, &mut cleaned)?;
         }
-        // Only one without a mark can go.
-        let _ = std::fs::remove_dir(&dir);
+        if !dry_run {
+            // Only one without a mark can go.
+            let _ = std::fs::remove_dir(&dir);
+        }
     }
     for (part, what, keep) in
         [(Part::Outputs, "output", KEEP_OUTPUTS), (Part::Ended, "word of a session", KEEP_ENDED)]
