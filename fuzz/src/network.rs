@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
 
 use lampyr_net::{
-    Access, Class, Domain, Guard, Heard, Inbox, Kind, Need, Policy, Question, Reason, class, hear,
-    hear_answer, read_policy, serve,
+    Access, Class, Crossing, Domain, Guard, Heard, Inbox, Kind, Need, Peer, Policy, Question,
+    Reason, class, crossing, hear, hear_answer, read_policy, serve,
 };
 use lampyr_proto::Card;
 use tokio::runtime::Runtime;
@@ -23,6 +23,17 @@ const CARD: Card = Card {
     v4: Ipv4Addr::new(100, 64, 1, 2),
     v6: Ipv6Addr::new(0xfd6c, 0x616d, 0x7079, 1, 0, 0, 0, 2),
 };
+
+/// The guest with the card, and another on its private network, which has the
+/// addresses that all frames here are for.
+static PEERS: LazyLock<[Peer; 2]> = LazyLock::new(|| {
+    let peer = |name, v4, v6| {
+        let name = Domain::parse(name).unwrap_or_else(|at| panic!("no name at {at}"));
+        Peer { name, v4, v6 }
+    };
+    let other = peer("other", Card::GATEWAY_V4, Card::GATEWAY_V6);
+    [peer("own", CARD.v4, CARD.v6), other]
+});
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -67,6 +78,26 @@ fn from_the_guest(frame: &[u8]) {
         let own = [IpAddr::V4(CARD.v4), IpAddr::V6(CARD.v6)];
         assert!(own.contains(&ends.guest.ip()), "heard for {}", ends.guest);
     }
+    if let Some(packet) = frame.get(14..) {
+        to_a_peer(packet);
+    }
+}
+
+/// What crosses to another guest is for that one, from this one, and no longer
+/// than it was.
+fn to_a_peer(packet: &[u8]) {
+    let [own, peer] = &*PEERS;
+    let Some(Crossing { packet: crosses, stream }) = crossing(own, peer, packet) else { return };
+    assert!(packet.starts_with(crosses));
+    let (from, to) = match crosses.first().map(|first| first >> 4) {
+        Some(4) => (crosses.get(12..16), crosses.get(16..20)),
+        _ => (crosses.get(8..24), crosses.get(24..40)),
+    };
+    let is = |peer: &Peer, bytes: Option<&[u8]>| {
+        bytes == Some(&peer.v4.octets()) || bytes == Some(&peer.v6.octets())
+    };
+    assert!(is(own, from) && is(peer, to), "{crosses:?} crossed");
+    assert!(stream.is_none_or(|(ends, _)| own.has(ends.guest.ip()) && peer.has(ends.there.ip())));
 }
 
 /// Lets a stack that opens nothing hear all of it.
@@ -205,7 +236,9 @@ mod tests {
         let syn = [0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 4, 0, 0, 0, 0, 0];
         assert_eq!(hear(&CARD, &frame(0, &arp())), Heard::Gateway);
         for kind in [1, 4] {
-            assert!(matches!(hear(&CARD, &frame(kind, &syn)), Heard::Stream(_, true)));
+            let frame = frame(kind, &syn);
+            assert!(matches!(hear(&CARD, &frame), Heard::Stream(_, true)));
+            assert!(crossing(&PEERS[0], &PEERS[1], &frame[14..]).is_some());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use lampyr_store::{Lock, Part, Store, at};
 
-use crate::{Error, fork, pool, session, snapshot};
+use crate::{Error, fork, pool, private, session, snapshot};
 
 /// How long an output that was too long for its envelope is kept.
 const KEEP_OUTPUTS: Duration = Duration::from_hours(24);
@@ -58,6 +58,16 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
     }
     if !dry_run {
         snapshot::clean(&store)?;
+    }
+    for dir in entries(&store.dir(Part::Networks)?)? {
+        let (_held, abandoned) = private::abandoned(&store, &dir)?;
+        for mark in &abandoned {
+            remove(mark, "place on a private network", dry_run, &mut cleaned)?;
+        }
+        if !dry_run {
+            // Only one without a mark can go.
+            let _ = std::fs::remove_dir(&dir);
+        }
     }
     for (part, what, keep) in
         [(Part::Outputs, "output", KEEP_OUTPUTS), (Part::Ended, "word of a session", KEEP_ENDED)]

@@ -42,8 +42,9 @@ pub(crate) struct Copy {
     pub(crate) request: SessionRequest,
 }
 
-fn without_secrets(access: Access) -> Access {
-    Access { secrets: Vec::new(), ..access }
+/// A copy is not the one that is known on a private network.
+fn of_a_copy(access: Access) -> Access {
+    Access { secrets: Vec::new(), private: None, ..access }
 }
 
 impl Copy {
@@ -66,10 +67,7 @@ impl Copy {
             snapshot: ground.snapshot,
             pause_us: u64::try_from(saved.pause.as_micros()).unwrap_or(u64::MAX),
             // Secrets are written down nowhere.
-            request: SessionRequest {
-                net: request.net.clone().map(without_secrets),
-                ..request.clone()
-            },
+            request: SessionRequest { net: request.net.clone().map(of_a_copy), ..request.clone() },
         };
         Ok(write_json(&dir.join(NOTE), &note)?)
     }

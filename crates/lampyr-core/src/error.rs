@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lampyr_engine::{Ended, EngineError};
 use lampyr_image::ImageError;
+use lampyr_net::{Domain, MAX_PEERS};
 use lampyr_proto::Failure;
 use lampyr_store::StoreError;
 use lampyr_types::{ErrorKind, Name, Span};
@@ -186,6 +187,20 @@ pub enum Error {
     /// The network of a VM could not be started.
     #[error("cannot start the VM's network: {0}")]
     Network(std::io::Error),
+    /// Somebody on the private network has the name.
+    #[error("there is a VM named '{name}' on network '{network}' already")]
+    PeerTaken {
+        /// The name.
+        name: Domain,
+        /// The network.
+        network: Name,
+    },
+    /// A private network has no place for one more.
+    #[error("network '{0}' has {MAX_PEERS} VMs, and room for no more")]
+    NetworkFull(Name),
+    /// There is no such private network.
+    #[error("network '{0}' not found")]
+    NoNetwork(Name),
     /// A port could not be taken.
     #[error("cannot listen on 127.0.0.1:{port}: {source}")]
     Port {
@@ -270,6 +285,7 @@ impl Error {
             Self::Crashed(_) => ErrorKind::VmCrashed,
             Self::Disconnected => ErrorKind::SessionDisconnected,
             Self::NameTaken(_)
+            | Self::PeerTaken { .. }
             | Self::VolumeTaken(_)
             | Self::NoPoint(_)
             | Self::HoldsSecrets
@@ -317,6 +333,9 @@ impl Error {
             Self::DeadSession(_) => Some("`lampyr clean` removes what it left".into()),
             Self::EndedSession(_) => Some("`lampyr session start` starts another".into()),
             Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
+            Self::PeerTaken { .. } => Some("choose another name, or another network".into()),
+            Self::NetworkFull(name) => Some(format!("`lampyr network stop {name}` ends them all")),
+            Self::NoNetwork(_) => Some("`lampyr network list` shows those that there are".into()),
             Self::NoVolume(name) => Some(format!("`lampyr volume create {name}` makes it")),
             Self::VolumeTaken(name) => Some(format!("`lampyr volume rm {name}` removes it")),
             Self::VolumeBusy(_) => Some("stop the sessions that have it mounted".into()),

@@ -27,6 +27,7 @@ mod mount;
 mod network;
 mod origin;
 mod pool;
+mod private;
 mod random;
 mod run;
 mod sandbox;
@@ -40,8 +41,8 @@ mod wish;
 
 /// What a VM may reach.
 pub use lampyr_net::{
-    Access, BadFile, BadPolicy, BadSecret, Domain, MAX_FILE as MAX_POLICY_FILE, Policy, Rule,
-    Secret, USUAL_HEADER, read_policy,
+    Access, BadFile, BadPeerName, BadPolicy, BadSecret, Domain, MAX_FILE as MAX_POLICY_FILE,
+    MAX_PEERS, Peer, Policy, Private, Rule, Secret, USUAL_HEADER, document, peer_name, read_policy,
 };
 /// Signals and window sizes for a command, and what it did on the network.
 pub use lampyr_proto::{Control, Denied, NetUse, Point, Window};
@@ -78,6 +79,7 @@ pub use pool::{
     Batch, MemberWord, PoolMachine, PoolMemberRequest, PoolRecord, PoolRequest, keep_pool,
     own_member, pools, run_batch, start_pool, stop_pool,
 };
+pub use private::{PeerRecord, PrivateNetwork, private_network, private_networks};
 pub use run::run;
 pub use session::{
     ExecRequest, FilePut, Leash, OwnerReply, SessionClient, SessionRecord, SessionRequest,

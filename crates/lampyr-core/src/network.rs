@@ -3,16 +3,21 @@
 use std::io;
 
 use lampyr_engine::Machine;
-use lampyr_net::{Access, Mark, Network};
+use lampyr_net::{Access, Mark, Network, Wire};
 use lampyr_proto::{AUTHORITY, BUNDLE, Denied, NetUse};
 
 use crate::Error;
 
-/// Starts the network of a machine that has a card.
-pub(crate) fn start(machine: &mut dyn Machine, access: &Access) -> Result<Network, Error> {
+/// Starts the network of a machine that has a card; with `wire` it is on a
+/// private one.
+pub(crate) fn start(
+    machine: &mut dyn Machine,
+    access: &Access,
+    wire: Option<Wire>,
+) -> Result<Network, Error> {
     let none = || Error::Network(io::Error::other("this engine gives its machines no card"));
     let line = machine.card().ok_or_else(none)?.into_std().map_err(Error::Network)?;
-    Network::start(line, access.clone()).map_err(Error::Network)
+    Network::start(line, access.clone(), wire).map_err(Error::Network)
 }
 
 /// What programs ask for a bundle of authorities.

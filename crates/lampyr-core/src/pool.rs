@@ -27,8 +27,8 @@ pub use batch::{Batch, run_batch};
 pub(crate) use claim::claim;
 pub use keeper::{keep_pool, start_pool, stop_pool};
 pub use member::{MemberWord, PoolMemberRequest, own_member};
-pub(crate) use record::is_waiting;
 pub use record::{PoolRecord, pools};
+pub(crate) use record::{is_held, is_waiting};
 
 /// A pool to start, as its keeper is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -67,7 +67,8 @@ async fn ready(
     }
     let template = Template::of(host, purpose).await?;
     trace.done("template");
-    let sandbox = restore(host, origin, template, trace).await?.rouse(request.net.as_ref()).await?;
+    let resting = restore(host, origin, template, trace).await?;
+    let sandbox = resting.rouse(&host.store, request.net.as_ref()).await?;
     let (sandbox, asked) = prepare(sandbox, request, exec, mounts, trace).await?;
     Ok((sandbox, asked, stop_signal))
 }

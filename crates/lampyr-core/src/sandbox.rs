@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use lampyr_engine::{CopyTo, EngineError, Machine};
 use lampyr_net::{Access, Mark, Network};
 use lampyr_proto::{Event, NetUse, Request, Resumed};
-use lampyr_store::{Lock, Part, at};
+use lampyr_store::{Lock, Part, Store, at};
 use lampyr_types::SandboxId;
 use tokio::net::UnixStream;
 
 use crate::channel::{Channel, Stream};
 use crate::copy::PAGES;
+use crate::private::Place;
 use crate::template::{DEVICES, Ground, Hold, Template, connection, create};
 use crate::{Error, Host, Trace, network, random};
 
@@ -61,6 +62,8 @@ pub(crate) struct Sandbox {
     waking: Option<Stream>,
     patience: Duration,
     network: Option<Arc<Network>>,
+    /// Its place on a private network, where it has one.
+    place: Option<Place>,
     home: Home,
     ground: Option<Ground>,
 }
@@ -147,13 +150,16 @@ impl Resting {
     /// Makes it somebody, with `access` to a network where its machine has a
     /// card. What is asked before [`Sandbox::awake`] is done after it has heard
     /// who it is.
-    pub(crate) async fn rouse(self, access: Option<&Access>) -> Result<Sandbox, Error> {
+    pub(crate) async fn rouse(
+        self,
+        store: &Store,
+        access: Option<&Access>,
+    ) -> Result<Sandbox, Error> {
         let Self { id, mut machine, line, patience, home, ground } = self;
-        let network = access.map(|access| network::start(&mut *machine, access)).transpose()?;
-        let network = network.map(Arc::new);
-        let channel = Channel::greet(line);
+        let (place, network) = join(store, access, &mut *machine, id, &home)?;
+        let (channel, waking) = (Channel::greet(line), None);
         let mut sandbox =
-            Sandbox { id, machine, channel, waking: None, patience, network, home, ground };
+            Sandbox { id, machine, channel, waking, patience, network, place, home, ground };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }
@@ -167,7 +173,7 @@ impl Sandbox {
         access: Option<&Access>,
         trace: &Trace,
     ) -> Result<Self, Error> {
-        Resting::restore(host, template, trace).await?.rouse(access).await
+        Resting::restore(host, template, trace).await?.rouse(&host.store, access).await
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -238,9 +244,11 @@ impl Sandbox {
         let restored = host.engine.restore(&ground.shape.spec, restore).await;
         let mut machine = restored.inspect_err(|_| self.home.drop_layer())?;
         let channel = Channel::greet(connection(&mut *machine)?);
-        let network = access.map(|access| network::start(&mut *machine, access)).transpose()?;
+        // Its name on a private network is free only now.
+        drop(self.place.take());
+        (self.place, self.network) = join(&host.store, access, &mut *machine, self.id, &self.home)?;
         let before = std::mem::replace(&mut self.machine, machine);
-        (self.channel, self.network) = (channel, network.map(Arc::new));
+        self.channel = channel;
         self.ground = Some(ground);
         self.wake(self.id).await?;
         Ok(before)
@@ -327,6 +335,7 @@ impl Sandbox {
     /// disk stays, for `clean` to remove.
     pub(crate) fn leave(mut self) {
         self.home.left = true;
+        drop(self.place.take());
         (0..self.home.layers).for_each(|number| {
             let _ = std::fs::remove_file(self.home.layer_path(number));
         });
@@ -368,6 +377,27 @@ impl Sandbox {
     }
 }
 
+/// Starts the network of a machine, and takes its place on a private one.
+fn join(
+    store: &Store,
+    access: Option<&Access>,
+    machine: &mut dyn Machine,
+    id: SandboxId,
+    home: &Home,
+) -> Result<(Option<Place>, Option<Arc<Network>>), Error> {
+    let private = access.and_then(|access| access.private.as_ref());
+    let taken = private.map(|private| Place::take(store, private, id, &home.path));
+    let (place, wire) = taken.transpose()?.unzip();
+    let network = access.map(|access| network::start(machine, access, wire)).transpose()?;
+    Ok((place, network.map(Arc::new)))
+}
+
+/// What the guest calls itself.
+pub(crate) fn hostname(id: SandboxId) -> String {
+    let hex: String = id.as_bytes().iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("lampyr-{hex}")
+}
+
 /// The wall clock, in nanoseconds since 1970.
 fn clock_ns() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -379,7 +409,7 @@ fn identity(id: SandboxId) -> Resumed {
     Resumed {
         entropy: random::bytes::<64>().to_vec(),
         clock_ns: clock_ns(),
-        hostname: format!("lampyr-{}", &hex[..8]),
+        hostname: hostname(id),
         machine_id: hex,
         card: None,
         authority: None,

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use lampyr_types::Name;
+
+use crate::domain::Domain;
 use crate::policy::Policy;
 use crate::secret::Secret;
 
@@ -14,6 +17,17 @@ pub struct Access {
     pub secrets: Vec<Secret>,
     /// The most bytes a second, each way; `None`: as many as there are.
     pub rate: Option<u64>,
+    /// The private network that it is on.
+    pub private: Option<Private>,
+}
+
+/// A place on a private network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Private {
+    /// What the network is called.
+    pub network: Name,
+    /// What the VM is called there; `None`: by its own host name.
+    pub name: Option<Domain>,
 }
 
 impl From<Policy> for Access {

@@ -1,6 +1,7 @@
 //! A policy as a file: TOML or JSON.
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{BadPolicy, Policy};
@@ -34,13 +35,19 @@ pub enum BadFile {
     Policy(#[from] BadPolicy),
 }
 
-/// Reads a policy file. What begins with a brace is JSON.
+/// Reads a policy file.
 pub fn read(text: &str) -> Result<Policy, BadFile> {
-    let file = if text.trim_start().starts_with('{') { json(text)? } else { toml(text)? };
+    let file: PolicyFile = document(text)?;
     Ok(Policy::of(file.rules.iter().map(String::as_str))?)
 }
 
-fn json(text: &str) -> Result<PolicyFile, BadFile> {
+/// Reads a file for people, of any shape. What begins with a brace is JSON,
+/// all else TOML.
+pub fn document<T: DeserializeOwned>(text: &str) -> Result<T, BadFile> {
+    if text.trim_start().starts_with('{') { json(text) } else { toml(text) }
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, BadFile> {
     let bad = |e: serde_json::Error| {
         let said = e.to_string();
         let message = said.split(" at line ").next().unwrap_or_default().to_owned();
@@ -49,7 +56,7 @@ fn json(text: &str) -> Result<PolicyFile, BadFile> {
     serde_json::from_str(text).map_err(bad)
 }
 
-fn toml(text: &str) -> Result<PolicyFile, BadFile> {
+fn toml<T: DeserializeOwned>(text: &str) -> Result<T, BadFile> {
     toml::from_str(text).map_err(|e| {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let message = e.message().lines().next().unwrap_or_default().to_owned();

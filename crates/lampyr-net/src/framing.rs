@@ -3,8 +3,12 @@
 
 use lampyr_proto::Card;
 
+/// The longest packet that goes anywhere.
+pub(crate) const MAX_PACKET: usize = Card::MTU as usize;
+/// The header of every frame.
+pub(crate) const ETHERNET: usize = 14;
 /// The longest frame that goes anywhere: a packet and its Ethernet header.
-pub const MAX_FRAME: usize = Card::MTU as usize + 14;
+pub const MAX_FRAME: usize = MAX_PACKET + ETHERNET;
 /// The longest frame that QEMU says; a longer one is no QEMU's.
 const MAX_SAID: usize = 4096 + 65_536;
 const LENGTH: usize = 4;

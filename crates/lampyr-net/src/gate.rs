@@ -10,7 +10,7 @@ use smoltcp::wire::{
     Ipv6Packet, TcpPacket, UdpPacket,
 };
 
-use crate::framing::MAX_FRAME;
+use crate::framing::{ETHERNET, MAX_FRAME};
 
 /// The two ends of what a guest sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,19 +40,33 @@ pub fn hear<'a>(card: &Card, frame: &'a [u8]) -> Heard<'a> {
 }
 
 fn look<'a>(card: &Card, bytes: &'a [u8]) -> Option<Heard<'a>> {
-    let frame = EthernetFrame::new_checked(bytes).ok().filter(|_| bytes.len() <= MAX_FRAME)?;
-    let to = frame.dst_addr();
-    let ours = to == EthernetAddress(Card::GATEWAY_MAC) || !to.is_unicast();
-    if frame.src_addr() != EthernetAddress(card.mac) || !ours {
-        return None;
-    }
-    let payload = bytes.get(EthernetFrame::<&[u8]>::header_len()..)?;
-    match frame.ethertype() {
+    let (ethertype, payload) = unpack(card, bytes)?;
+    match ethertype {
         EthernetProtocol::Arp => arp(card, payload),
         EthernetProtocol::Ipv4 => v4(card, payload),
         EthernetProtocol::Ipv6 => v6(card, payload),
         EthernetProtocol::Unknown(_) => None,
     }
+}
+
+/// What a frame holds, if it is from the guest and to us.
+fn unpack<'a>(card: &Card, bytes: &'a [u8]) -> Option<(EthernetProtocol, &'a [u8])> {
+    let frame = EthernetFrame::new_checked(bytes).ok().filter(|_| bytes.len() <= MAX_FRAME)?;
+    let to = frame.dst_addr();
+    let ours = to == EthernetAddress(Card::GATEWAY_MAC) || !to.is_unicast();
+    let honest = frame.src_addr() == EthernetAddress(card.mac) && ours;
+    honest.then_some((frame.ethertype(), bytes.get(ETHERNET..)?))
+}
+
+/// The packet in a frame and where it is to go, whatever else is wrong with it.
+pub(crate) fn aim<'a>(card: &Card, frame: &'a [u8]) -> Option<(IpAddr, &'a [u8])> {
+    let (ethertype, packet) = unpack(card, frame)?;
+    let to = match ethertype {
+        EthernetProtocol::Ipv4 => Ipv4Packet::new_checked(packet).ok()?.dst_addr().into(),
+        EthernetProtocol::Ipv6 => Ipv6Packet::new_checked(packet).ok()?.dst_addr().into(),
+        _ => return None,
+    };
+    Some((to, packet))
 }
 
 /// Only about the two ends of this wire.

@@ -151,9 +151,12 @@ fn hint(host: &str, port: u16, proto: &str, reason: Reason) -> Option<String> {
     let suffix = if proto == "udp" { "/udp" } else { "" };
     match reason {
         Reason::Host => Some(format!("host:{port}")),
-        Reason::Rule | Reason::Reserved | Reason::TooMany | Reason::NoHost | Reason::Untrusted => {
-            None
-        }
+        Reason::Rule
+        | Reason::Reserved
+        | Reason::TooMany
+        | Reason::NoHost
+        | Reason::Untrusted
+        | Reason::NoPeer => None,
         _ => Some(format!("{host}:{port}{suffix}")),
     }
 }

@@ -4,11 +4,13 @@
 //! sockets. The stack behind [`Network`] hears a guest's Ethernet frames, ends
 //! its streams and datagrams itself, and makes connections of its own for
 //! those that are open. It needs no privilege, no interface and no route of
-//! the host's.
+//! the host's. With the stacks of other guests it makes a private network.
 
 mod access;
 mod address;
 mod card;
+mod compose;
+mod crossing;
 mod datagrams;
 mod dns;
 mod domain;
@@ -23,6 +25,8 @@ mod intercept;
 mod ledger;
 mod names;
 mod network;
+mod peer;
+mod peers;
 mod pins;
 mod policy;
 mod queue;
@@ -36,11 +40,12 @@ mod secret;
 mod shared;
 mod stack;
 
-pub use access::Access;
+pub use access::{Access, Private};
 pub use address::{Class, class};
+pub use crossing::{Crossing, crossing};
 pub use dns::{Kind, Question, Said, ask, hear as hear_answer};
 pub use domain::{Domain, NoDomain};
-pub use file::{BadFile, MAX_FILE, read as read_policy, schema};
+pub use file::{BadFile, MAX_FILE, document, read as read_policy, schema};
 pub use framing::{Broken, Inbox, MAX_FRAME, Outbox};
 pub use gate::{Ends, Heard, hear};
 pub use guard::{Guard, MAX_HELD, Need};
@@ -48,6 +53,7 @@ pub use hello::{Hello, compose as compose_hello, read as read_hello};
 pub use ledger::{Denied, Mark, Traffic};
 pub use names::HOST_NAME;
 pub use network::{Network, serve};
+pub use peer::{BadPeerName, MAX_PEERS, Peer, Wire, peer_name};
 pub use policy::{BadPolicy, MAX_RULES, Policy, Reason, Verdict};
 pub use rule::{BadRule, Flow, Group, Protocol, Rule, Target};
 pub use secret::{BadSecret, Secret, USUAL_HEADER};

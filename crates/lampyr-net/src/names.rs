@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use lampyr_proto::Card;
 use tokio::task::JoinSet;
 
-use crate::datagrams::say;
+use crate::compose::say;
 use crate::dns::{Kind, MAX_ADDRESSES, Question, Said};
 use crate::domain::Domain;
 use crate::framing::Outbox;
 use crate::gate::Ends;
 use crate::ledger::Denied;
+use crate::peer::Peer;
+use crate::peers::Peers;
 use crate::pins::Pins;
 use crate::policy::Reason;
 use crate::reach::{Reach, reach};
@@ -49,7 +51,14 @@ impl Names {
     }
 
     /// Takes a datagram for the gateway.
-    pub(crate) fn ask(&mut self, ends: Ends, payload: &[u8], out: &mut Outbox, shared: &Shared) {
+    pub(crate) fn ask(
+        &mut self,
+        ends: Ends,
+        payload: &[u8],
+        out: &mut Outbox,
+        peers: Option<&Peers>,
+        shared: &Shared,
+    ) {
         if ends.there.port() != PORT {
             let there = ends.there;
             let proto = Protocol::Udp.word();
@@ -58,6 +67,8 @@ impl Names {
         let Some(question) = Question::read(payload) else { return };
         let now = if question.name.as_str() == HOST_NAME && shared.policy().has_host() {
             Some(Self::of_host(&question))
+        } else if let Some(peer) = peers.and_then(|peers| peers.named(&question.name)) {
+            Some(Self::of_peer(&question, peer))
         } else {
             self.refuse(&question, shared)
         };
@@ -74,6 +85,15 @@ impl Names {
         let gateway: [IpAddr; 1] = [Card::GATEWAY_V4.into()];
         let addresses = if question.kind == Kind::V4 { &gateway[..] } else { &[] };
         question.answer(addresses, HOST_SECONDS)
+    }
+
+    fn of_peer(question: &Question, peer: &Peer) -> Vec<u8> {
+        let addresses: &[IpAddr] = match question.kind {
+            Kind::V4 => &[peer.v4.into()],
+            Kind::V6 => &[peer.v6.into()],
+            Kind::Other => &[],
+        };
+        question.answer(addresses, LEAST_SECONDS)
     }
 
     /// The answer where nobody needs to be asked.

@@ -12,6 +12,8 @@ use crate::access::Access;
 use crate::card;
 use crate::intercept::Interceptor;
 use crate::ledger::{Denied, Mark, Traffic};
+use crate::peer::Wire;
+use crate::peers::Peers;
 use crate::policy::Policy;
 use crate::shared::Shared;
 use crate::stack::Stack;
@@ -26,18 +28,19 @@ pub struct Network {
 }
 
 impl Network {
-    /// Serves the guest's card on `line`, framed as QEMU does it.
-    pub fn start(line: UnixStream, access: Access) -> io::Result<Self> {
+    /// Serves the guest's card on `line`, framed as QEMU does it; with `wire`
+    /// the guest is on a private network.
+    pub fn start(line: UnixStream, access: Access, wire: Option<Wire>) -> io::Result<Self> {
         line.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let card = card::random();
+        let card = wire.as_ref().map_or_else(card::random, |wire| card::of(&wire.own));
         let shared = Arc::new(Shared::new(access)?);
         let (stop, stopped) = oneshot::channel::<()>();
         let own = shared.clone();
         let serve = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve_shared(line, card, own) => {}
+                    () = serve_shared(line, card, own, wire) => {}
                     _ = stopped => {}
                 }
             });
@@ -87,13 +90,14 @@ impl Network {
 /// Serves a guest's card until the other end of `line` is gone, within a
 /// runtime of the caller's.
 pub async fn serve(line: UnixStream, card: Card, access: Access) -> io::Result<()> {
-    serve_shared(line, card, Arc::new(Shared::new(access)?)).await;
+    serve_shared(line, card, Arc::new(Shared::new(access)?), None).await;
     Ok(())
 }
 
-async fn serve_shared(line: UnixStream, card: Card, shared: Arc<Shared>) {
-    if let Ok(line) = tokio::net::UnixStream::from_std(line) {
-        Stack::new(line, card, shared).serve().await;
+async fn serve_shared(line: UnixStream, card: Card, shared: Arc<Shared>, wire: Option<Wire>) {
+    let line = tokio::net::UnixStream::from_std(line);
+    if let (Ok(line), Ok(peers)) = (line, wire.map(Peers::new).transpose()) {
+        Stack::new(line, card, shared, peers).serve().await;
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Reason {
     TooMany,
     /// It leads to a server that cannot show that it is the host of a secret.
     Untrusted,
+    /// It leads to a VM of a private network that is not there.
+    NoPeer,
 }
 
 impl Reason {
@@ -89,6 +91,7 @@ impl Reason {
             Self::HiddenDns => "hidden-dns",
             Self::TooMany => "too-many",
             Self::Untrusted => "untrusted-server",
+            Self::NoPeer => "no-peer",
         }
     }
 }

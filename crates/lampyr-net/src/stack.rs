@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,10 +29,11 @@ use crate::datagrams::Datagrams;
 use crate::domain::Domain;
 use crate::entropy;
 use crate::framing::Inbox;
-use crate::gate::{Ends, Heard, hear};
+use crate::gate::{Ends, Heard, aim, hear};
 use crate::guard::{Guard, Need};
 use crate::ledger::Denied;
 use crate::names::Names;
+use crate::peers::Peers;
 use crate::policy::{Reason, Verdict};
 use crate::queue::Queue;
 use crate::rate::Limits;
@@ -77,12 +78,19 @@ pub(crate) struct Stack {
     datagrams: Datagrams,
     limits: Limits,
     names: Names,
+    /// The other guests on its private network, where it is on one.
+    peers: Option<Peers>,
     born: Instant,
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Stack {
-    pub(crate) fn new(line: UnixStream, card: Card, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        line: UnixStream,
+        card: Card,
+        shared: Arc<Shared>,
+        peers: Option<Peers>,
+    ) -> Self {
         let mut queue = Queue::default();
         let born = Instant::now();
         Self {
@@ -100,6 +108,7 @@ impl Stack {
             held: HashMap::new(),
             dials: JoinSet::new(),
             datagrams: Datagrams::new(),
+            peers,
             born,
             alarm: Box::pin(sleep(Duration::ZERO)),
         }
@@ -122,9 +131,10 @@ impl Stack {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
-            let Ok(heard) = self.hear(cx) else { return Poll::Ready(()) };
-            let dialled = self.dialled(cx);
             self.limits.begin(Instant::now());
+            let Ok(heard) = self.hear(cx) else { return Poll::Ready(()) };
+            let crossed = self.cross(cx);
+            let dialled = self.dialled(cx);
             let (out, down) = (&mut self.queue.out, &mut self.limits.down);
             let said = self.names.pump(cx, out, &self.shared)
                 | self.datagrams.pump(cx, &self.card, out, down, &self.shared);
@@ -133,10 +143,13 @@ impl Stack {
             if moved {
                 self.poll();
             }
+            let full = !self.queue.out.has_room();
             if self.flush(cx).is_err() {
                 return Poll::Ready(());
             }
-            if !(heard | dialled | said | moved) && self.rests(cx) {
+            // Whoever was not listened to for want of room is from now on.
+            let eased = full && self.queue.out.has_room();
+            if !(heard | crossed | dialled | said | moved | eased) && self.rests(cx) {
                 return Poll::Pending;
             }
         }
@@ -193,7 +206,19 @@ impl Stack {
         Ok(true)
     }
 
+    /// Lets packets cross from and to the other guests.
+    fn cross(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(peers) = &mut self.peers else { return false };
+        peers.pump(cx, &self.card, &mut self.queue.out, &mut self.limits.down, &self.shared)
+    }
+
     fn obey(&mut self, frame: &[u8]) {
+        if let Some(peers) = &mut self.peers
+            && let Some((to, packet)) = aim(&self.card, frame)
+            && peers.send(to, packet, &mut self.limits.up, &self.shared)
+        {
+            return;
+        }
         match hear(&self.card, frame) {
             Heard::Dropped => {}
             Heard::Stream(ends, true) if !self.streams.contains_key(&ends) => {
@@ -202,7 +227,8 @@ impl Stack {
             // What belongs to no stream is answered by a reset.
             Heard::Gateway | Heard::Stream(..) => self.queue.heard.push_back(frame.to_vec()),
             Heard::Datagram(ends, payload) if Card::is_gateway(ends.there.ip()) => {
-                self.names.ask(ends, payload, &mut self.queue.out, &self.shared);
+                let out = &mut self.queue.out;
+                self.names.ask(ends, payload, out, self.peers.as_ref(), &self.shared);
             }
             Heard::Datagram(ends, payload) => self.datagram(ends, payload),
         }
@@ -238,6 +264,9 @@ impl Stack {
             let open = policy.opens_host(port, protocol);
             return if open { Ok((Opened::Host, None)) } else { Err(Reason::Host) };
         }
+        if self.is_near(address) {
+            return Err(Reason::NoPeer);
+        }
         let names = self.names.of(address);
         let (opened, need) = match policy.judge(&Flow { address, port, protocol, names: &names }) {
             Verdict::Deny(reason) => return Err(reason),
@@ -248,6 +277,11 @@ impl Stack {
             Reach::Here => Err(Reason::Host),
             _ => Ok((opened, Some(Guard::new(need, port)))),
         }
+    }
+
+    /// Whether this is the address of another guest, or would be.
+    fn is_near(&self, address: IpAddr) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.is_near(address))
     }
 
     fn datagram(&mut self, ends: Ends, payload: &[u8]) {
@@ -281,6 +315,7 @@ impl Stack {
         let names = self.names.of(there.ip());
         let (address, port, protocol) = (there.ip(), there.port(), Protocol::Udp);
         match self.shared.policy().judge(&Flow { address, port, protocol, names: &names }) {
+            _ if self.is_near(address) => Err(Reason::NoPeer),
             Verdict::Deny(reason) => Err(reason),
             _ if reach(address) == Reach::Here => Err(Reason::Host),
             _ => Ok(()),

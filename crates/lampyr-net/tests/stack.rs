@@ -135,7 +135,7 @@ fn streams_beyond_the_bound_are_refused_at_once() {
     std::thread::spawn(move || listener.incoming().flatten().for_each(drop));
     let (ours, theirs) = UnixStream::pair().unwrap();
     let policy = Policy::of([format!("host:{port}").as_str()]).unwrap();
-    let network = Network::start(theirs, policy.into()).unwrap();
+    let network = Network::start(theirs, policy.into(), None).unwrap();
     let mut guest = Guest::new(ours, network.card());
     guest.arp(ArpOperation::Request);
     for from in 1..=MANY {

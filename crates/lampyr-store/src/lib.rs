@@ -16,6 +16,7 @@
 //!   volumes/<name>/        directories that outlive the sandboxes they are in
 //!   pools/<id>/            one keeper each, which holds VMs ready
 //!   members/<key>.<id>     a VM that waits in the sandbox <id> to be claimed
+//!   networks/<name>/       one private network each: a mark for each VM on it
 //!   outputs/               whole outputs that were too long for an envelope
 //!   qemu/<version>/        a QEMU of our own, where the system's is old
 //!   locks/                 who makes what; never removed, or two could hold one
@@ -127,6 +128,7 @@ pub enum Part {
     Volumes,
     Pools,
     Members,
+    Networks,
     Outputs,
     Qemu,
     Locks,
@@ -148,6 +150,7 @@ impl Part {
             Self::Volumes => "volumes",
             Self::Pools => "pools",
             Self::Members => "members",
+            Self::Networks => "networks",
             Self::Outputs => "outputs",
             Self::Qemu => "qemu",
             Self::Locks => "locks",

@@ -1,6 +1,7 @@
 //! The command line as it is typed: nothing is judged here, only told apart.
 
 mod images;
+mod network;
 mod policy;
 mod pool;
 mod serve;
@@ -16,6 +17,7 @@ pub(crate) use images::{
     CreateArgs, ImageArgs, ImagesCommand, ImportArgs, ListImagesArgs, LoadArgs, PruneArgs,
     PushArgs, SaveArgs,
 };
+pub(crate) use network::{NetworkCommand, NetworkRunArgs, NetworkStopArgs};
 pub(crate) use policy::{PolicyCommand, PolicySetArgs};
 pub(crate) use pool::{PoolCommand, PoolRunArgs, PoolStartArgs, PoolStopArgs};
 pub(crate) use serve::ServeArgs;
@@ -78,6 +80,9 @@ pub(crate) enum Command {
     /// Own a VM that a pool's keeper has asked for.
     #[command(hide = true)]
     PoolMember,
+    /// Start, stop and list VMs that reach each other
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Explain a network policy, change a session's, or ask what it would need
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -151,6 +156,9 @@ pub(crate) struct MachineArgs {
     /// What the VM may reach, as a file of rules
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<String>,
+    /// Let the VM and all others on the network of this name reach each other
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<String>,
     /// Put a value of this host's into requests to a host; the VM sees a placeholder
     #[arg(long, value_name = "NAME[=SOURCE]@HOST[:HEADER]")]
     pub(crate) secret: Vec<String>,

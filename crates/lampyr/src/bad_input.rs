@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use lampyr_image::BadImageRef;
 use lampyr_types::{BadName, BadQuantity, Span};
 
+use crate::bad_manifest::BadManifest;
 use crate::bad_secret::BadSecretInput;
 use crate::core_api::limits::{BadSessionName, BadShape};
-use crate::core_api::{BadConfig, BadFile, BadPolicy, Differs, MachinePart};
+use crate::core_api::{BadConfig, BadFile, BadPeerName, BadPolicy, Differs, MachinePart};
 use crate::env_vars::Variable;
 
 /// A request that makes no sense; nothing was started.
@@ -124,9 +125,6 @@ pub(crate) enum BadInput {
         /// What is wrong with it.
         source: BadFile,
     },
-    /// A file that is much too long to be one.
-    #[error("--policy: {} is too long for a policy", .0.display())]
-    PolicySize(PathBuf),
     /// A file that describes no snapshot that can be built here.
     #[error("{}: {source}", path.display())]
     SnapshotFile {
@@ -141,6 +139,25 @@ pub(crate) enum BadInput {
         /// What it has.
         #[from]
         differs: Differs,
+    },
+    /// A file that is much longer than people write.
+    #[error("{what}: {} is too long to be one", path.display())]
+    FileSize {
+        /// What it was to be.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing that a VM on a private network could be called.
+    #[error(transparent)]
+    PeerName(#[from] BadPeerName),
+    /// A file that is no manifest.
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BadManifest,
     },
     /// A label without a name or a value.
     #[error("invalid label '{0}': it is not KEY=VALUE")]
@@ -318,6 +335,7 @@ impl BadInput {
             Self::SnapshotFile {
                 source: BadConfig::Syntax { similar: Some(word), .. }, ..
             } => format!("did you mean '{word}'?"),
+            Self::Manifest { source, .. } => source.hint(),
             Self::ConfigKey { known, .. } => format!("the keys are {known}"),
             other => other.fixed_hint().to_owned(),
         }
@@ -340,7 +358,9 @@ impl BadInput {
             Self::NotDirectory { .. } => "mount the directory that it is in, or use --copy",
             Self::RateOfNothing => "for example: --net public --net-rate 1MB",
             Self::Net(_) => "for example: --net allow=api.example.com,*.cdn.example.com:443",
-            Self::PolicyFile { .. } | Self::PolicySize(_) => {
+            Self::PeerName(_) => "it is a name as hosts have it, without a dot, as in --name db",
+            Self::FileSize { .. } => "is it the right file?",
+            Self::PolicyFile { .. } => {
                 "for example: rules = [\"api.example.com:443\", \"host:8080\"]"
             }
             Self::SnapshotFile { .. } => {

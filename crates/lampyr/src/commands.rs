@@ -7,6 +7,7 @@ mod cp;
 mod doctor;
 mod exec;
 mod images;
+mod network;
 mod policy;
 mod pool;
 mod ps;
@@ -63,6 +64,7 @@ pub(crate) fn dispatch(
         Command::Pool(command) => pool::pool(&command, &layers()?, printer),
         Command::PoolKeeper => pool::keep(&layers()?),
         Command::PoolMember => pool::own(&layers()?),
+        Command::Network(command) => network::network(&command, &layers()?, printer),
         Command::Policy(command) => policy::policy(&command, &layers()?, printer),
         Command::Serve(args) => serve::serve(&args, &layers()?, printer),
         Command::Doctor(args) => doctor::doctor(&args, &layers()?, printer),

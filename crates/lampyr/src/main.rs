@@ -3,6 +3,7 @@
 mod agent;
 mod args;
 mod bad_input;
+mod bad_manifest;
 mod bad_secret;
 mod commands;
 mod conceal;

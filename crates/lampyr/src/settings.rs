@@ -4,6 +4,7 @@
 mod config;
 mod image;
 mod machine;
+mod manifest;
 mod mounts;
 mod net;
 mod pool;
@@ -32,12 +33,13 @@ use crate::world::World;
 use config::Config;
 pub(crate) use image::{CreateSettings, image, reference};
 use machine::Machine;
-pub(crate) use net::{NewPolicy, policy_file};
+pub(crate) use manifest::NetworkSettings;
+pub(crate) use net::{NewPolicy, network_name, policy_file};
 pub(crate) use pool::{BatchSettings, PoolSettings, numbered_run};
 pub(crate) use run::RunSettings;
 pub(crate) use serve::{Place, ServeSettings};
 pub(crate) use session::{
-    Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings, sid,
+    Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings, grace, sid,
 };
 pub(crate) use snapshot::{BuildSettings, NewSnapshot, snapshot_name};
 pub(crate) use volume::{NewVolume, volume_name};

@@ -113,10 +113,10 @@ fn commands(c: &mut Caller<'_>) {
 
     let head = "Accept: text/event-stream\r\n";
     let path = exec.replace(BOX, &c.base);
-    let hear = |command: &str| {
+    let events_of = |command: &str| {
         c.server.ask("POST", &path, head, json!({"command": command}).to_string().as_bytes())
     };
-    let events = hear("echo one; echo two >&2; exit 4");
+    let events = events_of("echo one; echo two >&2; exit 4");
     assert!(events.head.contains("content-type: text/event-stream"), "{}", events.head);
     let events = events.text();
     assert!(
@@ -124,7 +124,7 @@ fn commands(c: &mut Caller<'_>) {
         "{events}"
     );
     assert!(events.contains("\"data\":\"two\\n\",\"stream\":\"stderr\""), "{events}");
-    let bytes = hear("printf '\\377'").text();
+    let bytes = events_of("printf '\\377'").text();
     assert!(bytes.contains("\"data_bytes\":\"/w==\""), "{bytes}");
     let end = events.trim_end().rsplit("\n\n").next().unwrap();
     assert!(end.starts_with("event: end\ndata: {") && end.contains("\"exit_code\":4"), "{end}");

@@ -44,7 +44,8 @@ async fn take(host: &Host, id: SandboxId) -> Option<Sandbox> {
     let line = handover::take(&owner).await.ok()?;
     let machine = Box::new(Claimed { owner, heard: Heard::default() });
     let home = Home::of_another(dir);
-    Resting { id, machine, line, patience: AWAKE_WAIT, home, ground: None }.rouse(None).await.ok()
+    let resting = Resting { id, machine, line, patience: AWAKE_WAIT, home, ground: None };
+    resting.rouse(&host.store, None).await.ok()
 }
 
 /// A machine that somebody else owns for us. Its owner ends it as soon as it

@@ -105,7 +105,7 @@ pub(super) fn sweep(store: &Store, member: SandboxId) {
 }
 
 /// Whether somebody holds the lock of this directory.
-pub(super) fn is_held(dir: &Path) -> bool {
+pub(crate) fn is_held(dir: &Path) -> bool {
     dir.join("lock").exists() && matches!(Lock::try_take(&dir.join("lock")), Ok(None))
 }
 

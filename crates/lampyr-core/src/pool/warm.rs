@@ -25,13 +25,13 @@ pub(super) async fn warm(host: &Host, origin: &Origin, purpose: Purpose) -> Resu
     let template = Template::of(host, purpose).await?;
     let resting = restore(host, origin, template, &Trace::new()).await?;
     let slow = |_| EngineError::Slow { what: "get warm", seconds: WARM_WAIT.as_secs() };
-    tokio::time::timeout(WARM_WAIT, exercise(resting)).await.map_err(slow)?
+    tokio::time::timeout(WARM_WAIT, exercise(host, resting)).await.map_err(slow)?
 }
 
-async fn exercise(resting: Resting) -> Result<Resting, Error> {
+async fn exercise(host: &Host, resting: Resting) -> Result<Resting, Error> {
     let line = again(&resting.line)
         .map_err(|source| EngineError::Io { what: "keep the connection to a VM", source })?;
-    let mut sandbox = resting.rouse(None).await?;
+    let mut sandbox = resting.rouse(&host.store, None).await?;
     sandbox.awake().await?;
     let channel = sandbox.channel();
     let job = Exec::new(Job::Shell(COMMAND.to_owned()));

@@ -334,7 +334,7 @@ fn request(home: &Home, port: u16) -> Result<SessionRequest, Error> {
         ttl_ms: Some(TTL_MS),
         forwards: Vec::new(),
         mounts: Vec::new(),
-        net: Some(Access { policy, secrets, rate: None }),
+        net: Some(Access { policy, secrets, ..Access::default() }),
         checkpoints: 0,
     })
 }

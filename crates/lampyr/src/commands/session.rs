@@ -167,10 +167,10 @@ fn stop(args: &StopArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
 }
 
 /// How each of several sessions took its end.
-type Answers = Vec<(String, Result<Stopped, core::Error>)>;
+pub(super) type Answers = Vec<(String, Result<Stopped, core::Error>)>;
 
 /// Stops sessions, some at a time, and tells of each how that went.
-async fn stop_all(home: &Path, sids: Vec<String>, grace: Duration) -> Answers {
+pub(super) async fn stop_all(home: &Path, sids: Vec<String>, grace: Duration) -> Answers {
     let mut waiting = sids.into_iter();
     let (mut stopping, mut answers) = (JoinSet::new(), Vec::new());
     loop {
@@ -190,7 +190,11 @@ async fn stop_all(home: &Path, sids: Vec<String>, grace: Duration) -> Answers {
 }
 
 /// Tells how several sessions took their end; one that did not makes it 1.
-fn tell_all(answers: &Answers, format: Format, printer: &Printer) -> Result<u8, Failure> {
+pub(super) fn tell_all(
+    answers: &Answers,
+    format: Format,
+    printer: &Printer,
+) -> Result<u8, Failure> {
     if format == Format::Json {
         let told = answers.iter().map(|(sid, stopped)| match stopped {
             Ok(stopped) => confirmed(sid, stopped),

@@ -5,10 +5,10 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use crate::args::{MachineArgs, PolicySetArgs};
-use lampyr_types::{BadQuantity, Size};
+use lampyr_types::{BadQuantity, Name, Size};
 
-use crate::bad_input::BadInput;
-use crate::core_api::{Access, MAX_POLICY_FILE, Policy, limits, read_policy};
+use crate::bad_input::{BadInput, BadValue};
+use crate::core_api::{Access, MAX_POLICY_FILE, Policy, Private, limits, read_policy};
 use crate::env_vars::Env;
 
 use super::secrets::secrets;
@@ -20,11 +20,25 @@ pub(super) fn net(args: &MachineArgs, env: &Env) -> Result<Option<Access>, BadIn
     let policy = policy(args.net.as_deref(), args.policy.as_deref())?;
     let secrets = secrets(&args.secret, policy.as_ref(), env)?;
     let rate = args.net_rate.as_deref().map(rate).transpose()?;
+    let private = args.network.as_deref().map(private).transpose()?;
     match policy {
-        Some(policy) => Ok(Some(Access { policy, secrets, rate })),
+        Some(policy) => Ok(Some(Access { policy, secrets, rate, private })),
+        // A card that reaches nothing else.
+        None if private.is_some() => Ok(Some(Access { rate, private, ..Access::default() })),
         None if rate.is_some() => Err(BadInput::RateOfNothing),
         None => Ok(None),
     }
+}
+
+/// A place on a private network, under the VM's own name.
+fn private(given: &str) -> Result<Private, BadInput> {
+    network_name("--network", given).map(|network| Private { network, name: None })
+}
+
+/// The name of a private network.
+pub(crate) fn network_name(flag: &'static str, given: &str) -> Result<Name, BadInput> {
+    let bad = |e| BadInput::Flag { flag, reason: BadValue::Name(e), example: "backend" };
+    given.parse().map_err(bad)
 }
 
 fn rate(given: &str) -> Result<u64, BadInput> {
@@ -60,13 +74,17 @@ impl NewPolicy {
 
 /// Reads a policy file.
 pub(crate) fn policy_file(given: &str) -> Result<Policy, BadInput> {
-    let path = existing("--policy", given)?;
+    let text = short_file("--policy", given)?;
+    read_policy(&text).map_err(|source| BadInput::PolicyFile { path: PathBuf::from(given), source })
+}
+
+/// Reads a file that people write, which is not long.
+pub(super) fn short_file(what: &'static str, given: &str) -> Result<String, BadInput> {
+    let path = existing(what, given)?;
     let unreadable = |source| BadInput::Unreadable { path: path.clone(), source };
     let file = File::open(&path).map_err(unreadable)?;
     let mut text = String::new();
     file.take(MAX_POLICY_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_POLICY_FILE {
-        return Err(BadInput::PolicySize(path));
-    }
-    read_policy(&text).map_err(|source| BadInput::PolicyFile { path: PathBuf::from(given), source })
+    let long = text.len() as u64 > MAX_POLICY_FILE;
+    if long { Err(BadInput::FileSize { what, path }) } else { Ok(text) }
 }

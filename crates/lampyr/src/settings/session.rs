@@ -9,7 +9,7 @@ use lampyr_types::{Name, Span};
 use crate::args::{CpArgs, ExecArgs, StartArgs, StopArgs};
 use crate::bad_input::{BadInput, BadValue};
 use crate::core_api::limits::{BadSessionName, session_name};
-use crate::core_api::{CopyIn, CopyOut, ExecRequest, SessionRequest};
+use crate::core_api::{CopyIn, CopyOut, ExecRequest, SessionRequest, peer_name};
 use crate::env_vars;
 use crate::wiring::HostChoice;
 
@@ -20,6 +20,12 @@ use super::{Layers, Machine, ReportSettings, shown};
 
 /// How long what runs in a session may take to end.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long `--grace` gives what runs.
+pub(crate) fn grace(given: Option<&str>) -> Result<Duration, BadInput> {
+    let grace = given.map(|given| span("--grace", given)).transpose()?;
+    Ok(grace.map_or(GRACE, Span::duration))
+}
 
 /// Everything `session start` needs to know, checked.
 pub(crate) struct StartSettings {
@@ -34,7 +40,10 @@ impl StartSettings {
     pub(crate) fn resolve(args: &StartArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
         no_nul(&[("--env", &args.env), ("--mount", &args.machine.mount)])?;
         let env = variables(&args.env)?;
-        let machine = Machine::resolve(&args.machine, layers)?;
+        let mut machine = Machine::resolve(&args.machine, layers)?;
+        if let Some(private) = machine.net.as_mut().and_then(|net| net.private.as_mut()) {
+            private.name = args.name.as_deref().map(peer_name).transpose()?;
+        }
         no_variables(machine.secrets(), &env)?;
         let ttl = args.ttl.as_deref().map(|given| span("--ttl", given)).transpose()?;
         let request = SessionRequest {
@@ -67,13 +76,13 @@ pub(crate) struct StopSettings {
 impl StopSettings {
     /// Resolves and checks everything; touches nothing.
     pub(crate) fn resolve(args: &StopArgs) -> Result<Self, BadInput> {
-        let grace = args.grace.as_deref().map(|given| span("--grace", given)).transpose()?;
+        let grace = grace(args.grace.as_deref())?;
         let sid = match (&args.sid, args.all) {
             (Some(given), false) => Some(sid(given)?),
             (None, true) => None,
             _ => return Err(BadInput::OneOrAll),
         };
-        Ok(Self { sid, grace: grace.map_or(GRACE, Span::duration) })
+        Ok(Self { sid, grace })
     }
 }
 
