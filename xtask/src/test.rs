@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{answer, find, run, say};
 use crate::failure::{Failure, Result};
-use crate::{agent, check_macos, fuzz, packages, run as launch, test_kvm, workspace};
+use crate::{agent, check_macos, fuzz, packages, run as launch, test_kvm, typescript, workspace};
 
 const E2E: &str = "tests/e2e";
 
@@ -61,6 +61,7 @@ fn steps(extent: Extent) -> Vec<Step> {
     if workspace::has(E2E) {
         steps.push(("end-to-end tests", e2e_tests));
     }
+    steps.push(("TypeScript SDK", typescript::test));
     steps.push(("macOS check", check_macos::check));
     if extent == Extent::Full {
         steps.push(("emulated KVM host", test_kvm::test));

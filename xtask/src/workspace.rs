@@ -40,6 +40,11 @@ pub(crate) fn test_home() -> PathBuf {
     target().join("lampyr-home")
 }
 
+/// Where the end-to-end tests say which of them were skipped.
+pub(crate) fn skipped() -> PathBuf {
+    target().join("skipped-tests")
+}
+
 /// The state directory of lampyr: `$LAMPYR_HOME` or `~/.lampyr`.
 pub(crate) fn lampyr_home() -> Result<PathBuf> {
     match std::env::var_os("LAMPYR_HOME") {

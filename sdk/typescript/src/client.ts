@@ -1,9 +1,14 @@
-import { type IncomingMessage, request } from "node:http";
+import { type IncomingMessage, type OutgoingHttpHeaders, request } from "node:http";
+import type { Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 
 import { errorOf, UsageError } from "./errors.js";
 import { Pieces } from "./pieces.js";
 import { type Server, server } from "./server.js";
+
+/** The longest body that is sent before the server asks for it, in bytes. One
+ * that refuses a request hangs up on what it has not read. */
+const MAX_UNASKED = 64 << 10;
 
 /** What to ask of a server. */
 export interface Ask {
@@ -69,17 +74,43 @@ async function send(
 
 function head(asked: Server, method: string, path: string, ask: Ask): Promise<IncomingMessage> {
   const body = ask.json === undefined ? ask.body : Buffer.from(JSON.stringify(ask.json));
-  const headers: Record<string, string | number> = { accept: ask.accept ?? "*/*" };
+  const length = body instanceof Uint8Array ? body.length : undefined;
+  const long = body !== undefined && (length === undefined || length > MAX_UNASKED);
+  const headers: OutgoingHttpHeaders = { accept: ask.accept ?? "*/*" };
   if (ask.json !== undefined) headers["content-type"] = "application/json";
-  if (body instanceof Uint8Array) headers["content-length"] = body.length;
+  if (length !== undefined) headers["content-length"] = length;
+  if (long) headers["expect"] = "100-continue";
   const { socket: socketPath, agent } = asked;
+  const { signal } = ask;
   return new Promise((resolve, reject) => {
-    const outgoing = request({ socketPath, agent, method, path, headers, signal: ask.signal });
-    outgoing.once("response", resolve);
-    outgoing.once("error", (cause) => reject(broken(asked, cause, ask.signal)));
-    if (body === undefined || body instanceof Uint8Array) outgoing.end(body);
-    else pipeline(body, outgoing).catch((cause) => reject(cause.syscall ? broken(asked, cause) : cause));
+    const outgoing = request({ socketPath, agent, method, path, headers, signal });
+    outgoing.once("socket", guard);
+    outgoing.once("error", (cause) => reject(broken(asked, cause, signal)));
+    outgoing.once("response", (answer) => {
+      // A body that was not asked for is not sent any more.
+      answer.once("end", () => outgoing.writableEnded || outgoing.destroy());
+      resolve(answer);
+    });
+    const failed = (cause: NodeJS.ErrnoException) =>
+      reject(cause.syscall ? broken(asked, cause, signal) : cause);
+    if (long) outgoing.once("continue", () => pipeline(piecesOf(body), outgoing).catch(failed));
+    else outgoing.end(body);
   });
+}
+
+function piecesOf(
+  body: Uint8Array | AsyncIterable<Uint8Array>,
+): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
+  return body instanceof Uint8Array ? [body] : body;
+}
+
+const guarded = new WeakSet<Socket>();
+
+/** A socket may fail between two requests, or behind an answer, when nobody listens. */
+function guard(socket: Socket): void {
+  if (guarded.has(socket)) return;
+  guarded.add(socket);
+  socket.on("error", () => {});
 }
 
 function queryOf(query: Ask["query"]): string {

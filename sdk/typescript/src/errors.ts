@@ -1,10 +1,6 @@
 /** The five kinds of failure, by the words that every skin of Lampyr has for them. */
 export type ErrorKind =
-  | "usage"
-  | "timeout"
-  | "vm_crashed"
-  | "connection_failed"
-  | "session_disconnected";
+  "usage" | "timeout" | "vm_crashed" | "connection_failed" | "session_disconnected";
 
 /** What is known of a failure besides its sentence. */
 export interface ErrorDetails {

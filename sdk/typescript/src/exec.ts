@@ -1,3 +1,5 @@
+import "./dispose.js";
+
 import { call, route } from "./client.js";
 import { errorOf, LampyrError } from "./errors.js";
 import { Pieces } from "./pieces.js";
@@ -6,6 +8,9 @@ import type { Envelope } from "./wire.js";
 
 /** The longest standard input that goes along with the request, in bytes. */
 const MAX_INLINE = 1 << 20;
+/** The longest that a running command is given at once with what it is, likewise. */
+const MAX_AT_ONCE = 64 << 10;
+const EOF = '{"type":"eof"}';
 const SIGKILL = 9;
 
 /** Standard input: all of it, or as it comes. */
@@ -54,8 +59,7 @@ export interface ExitStatus {
 
 /** What a command says, and at last that it ended. */
 export type ExecEvent =
-  | { kind: "stdout" | "stderr"; data: Uint8Array }
-  | { kind: "exited"; code: number };
+  { kind: "stdout" | "stderr"; data: Uint8Array } | { kind: "exited"; code: number };
 
 /** A command that ended, and what it had said. */
 export class ExecOutput {
@@ -165,7 +169,7 @@ export class ExecSink {
 
   /** Tells the command that this was all. */
   async close(): Promise<void> {
-    await this.#wire.send('{"type":"eof"}');
+    await this.#wire.send(EOF);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -198,11 +202,20 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
   ): Promise<ExecHandle> {
     const path = route`/v1/sandboxes/${sandbox}/exec/ws`;
     const handle = new ExecHandle(await WebSocket.open(path, options.signal));
-    await handle.#wire.send(JSON.stringify({ ...askOf(command, options), tty: options.tty }));
-    const stdin = new ExecSink(handle.#wire);
-    if (options.pipeStdin) handle.#stdin = stdin;
-    else void handle.#feed(stdin, options.stdin);
+    await handle.#begin(JSON.stringify({ ...askOf(command, options), tty: options.tty }), options);
     return handle;
+  }
+
+  /** Says what to run. Short input goes along at once: a server that refuses
+   * what it was asked hangs up on what it has not read. */
+  async #begin(ask: string, { pipeStdin, stdin = "" }: StreamOptions): Promise<void> {
+    const input = typeof stdin === "string" ? Buffer.from(stdin) : stdin;
+    if (!pipeStdin && input instanceof Uint8Array && input.length <= MAX_AT_ONCE) {
+      return this.#wire.send(ask, input, EOF);
+    }
+    await this.#wire.send(ask);
+    if (pipeStdin) this.#stdin = new ExecSink(this.#wire);
+    else void this.#feed(input instanceof Uint8Array ? [input] : input);
   }
 
   /** The next event; null after the last. */
@@ -229,7 +242,8 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
   async collect(): Promise<ExecOutput> {
     const said = { stdout: new Pieces(), stderr: new Pieces() };
     try {
-      for await (const event of this) if (event.kind !== "exited") said[event.kind].push(event.data);
+      for await (const event of this)
+        if (event.kind !== "exited") said[event.kind].push(event.data);
     } catch (error) {
       if (!this.#end) throw error;
       throw failure(this.#end, said.stdout.bytes(), said.stderr.bytes());
@@ -267,7 +281,9 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
         if (text) return yield* this.#ended(JSON.parse(data.toString("utf8")));
         yield { kind: data[0] === 1 ? "stdout" : "stderr", data: data.subarray(1) };
       }
-      throw this.#wire.signal?.aborted ? this.#wire.signal.reason : this.#wire.server.lost(undefined);
+      throw this.#wire.signal?.aborted
+        ? this.#wire.signal.reason
+        : this.#wire.server.lost(undefined);
     } catch (error) {
       throw this.#badInput ? this.#badInput.cause : error;
     } finally {
@@ -282,9 +298,10 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
   }
 
   /** Gives it all of its input. One that has ended takes no more. */
-  async #feed(stdin: ExecSink, input: Input = ""): Promise<void> {
+  async #feed(input: Iterable<Uint8Array> | AsyncIterable<string | Uint8Array>): Promise<void> {
+    const stdin = new ExecSink(this.#wire);
     try {
-      for await (const piece of piecesOf(input)) {
+      for await (const piece of input) {
         if (this.#wire.socket.destroyed) return;
         await stdin.write(piece).catch(() => {});
       }
@@ -294,9 +311,4 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
     }
     await stdin.close().catch(() => {});
   }
-}
-
-async function* piecesOf(input: Input): AsyncGenerator<string | Uint8Array> {
-  if (typeof input === "string" || input instanceof Uint8Array) yield input;
-  else yield* input;
 }

@@ -23,7 +23,7 @@ export async function runInSandbox<T>(
   try {
     return await fn(sandbox);
   } finally {
-    await sandbox.kill();
+    await sandbox.stop();
   }
 }
 

@@ -234,7 +234,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** Stops it if it is this process's own and was not detached. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#owned) await this.kill();
+    if (this.#owned) await this.stop();
   }
 }
 

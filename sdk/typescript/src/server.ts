@@ -45,7 +45,7 @@ export class Server {
     // In a process group of its own, Ctrl-C is for its parent alone to answer.
     const child = spawn(bin, ["serve", "--parent"], { env, detached: true, stdio: "pipe" });
     const said = tailOf(child.stderr);
-    const { socket } = JSON.parse(await firstLine(child, said)) as { socket: string };
+    const socket = await listening(child, said);
     child.once("exit", over);
     for (const handle of [child, child.stdin, child.stdout, child.stderr]) unref(handle);
     return new Server(bin, env, socket, child, said);
@@ -89,8 +89,8 @@ function begin(options: RuntimeOptions): Current {
   return begun;
 }
 
-/** Waits for what a server says first. */
-function firstLine(child: ChildProcess, said: () => string): Promise<string> {
+/** Waits until a server says where it listens. */
+function listening(child: ChildProcess, said: () => string): Promise<string> {
   return new Promise((resolve, reject) => {
     const fail = (message: string, cause?: unknown) => {
       child.kill("SIGKILL");
@@ -100,13 +100,24 @@ function firstLine(child: ChildProcess, said: () => string): Promise<string> {
     const timer = setTimeout(() => fail("lampyr's server does not start"), START_LIMIT);
     const lines = createInterface({ input: child.stdout as Readable });
     lines.once("line", (line) => {
+      const socket = socketOf(line);
+      if (socket) resolve(socket);
+      else fail(`${child.spawnfile} is another program than lampyr`);
       lines.close();
-      resolve(line);
     });
     child.once("error", (cause) => fail("lampyr's server cannot be started", cause));
     child.once("close", () => fail("lampyr's server ended as it was started"));
     lines.once("close", () => clearTimeout(timer));
   });
+}
+
+function socketOf(line: string): string | undefined {
+  try {
+    const { socket } = JSON.parse(line) ?? {};
+    return typeof socket === "string" ? socket : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Keeps the end of what a stream says. */

@@ -13,7 +13,12 @@ export async function attach(
 ): Promise<number> {
   const env = { TERM: process.env["TERM"] || "xterm-256color", ...options.env };
   const tty = sizeOf(process.stdout);
-  const handle = await ExecHandle.start(sandbox, command, { ...options, env, tty, pipeStdin: true });
+  const handle = await ExecHandle.start(sandbox, command, {
+    ...options,
+    env,
+    tty,
+    pipeStdin: true,
+  });
   const letGo = hold(handle, await handle.takeStdin());
   try {
     return await show(handle);

@@ -66,9 +66,7 @@ export interface BuildOptions {
 
 /** What a sandbox sees of this host: a directory, or a volume. */
 export type Mount =
-  | string
-  | { volume: string; readonly?: boolean }
-  | { directory: string; readonly?: boolean };
+  string | { volume: string; readonly?: boolean } | { directory: string; readonly?: boolean };
 
 /** What to launch. */
 export interface LaunchOptions {

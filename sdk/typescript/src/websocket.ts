@@ -30,6 +30,8 @@ export class WebSocket {
   ) {
     // Whoever reads or writes hears of it.
     socket.on("error", () => {});
+    // What nobody hears keeps no process.
+    socket.unref();
     const abort = () => this.close();
     signal?.addEventListener("abort", abort);
     socket.once("close", () => signal?.removeEventListener("abort", abort));
@@ -61,18 +63,16 @@ export class WebSocket {
     return new WebSocket(asked, signal, socket);
   }
 
-  /** Says something, in as many messages as it takes if it is bytes. Resolves
-   * once there is room for more. */
-  async send(data: string | Uint8Array): Promise<void> {
-    if (typeof data === "string") return this.#write(frame(TEXT, Buffer.from(data)));
-    for (let at = 0; at < data.length; at += MAX_MESSAGE) {
-      await this.#write(frame(BINARY, data.subarray(at, at + MAX_MESSAGE)));
-    }
+  /** Says things, at once; bytes in as many messages as it takes. Resolves once
+   * there is room for more. */
+  send(...things: (string | Uint8Array)[]): Promise<void> {
+    return this.#write(Buffer.concat(things.flatMap(framesOf)));
   }
 
   /** Hears messages until the other end closes. */
   async *messages(): AsyncGenerator<Message, void, undefined> {
     let held: Buffer = Buffer.alloc(0);
+    this.socket.ref();
     try {
       for await (const piece of this.socket as AsyncIterable<Buffer>) {
         held = held.length ? Buffer.concat([held, piece]) : piece;
@@ -108,7 +108,18 @@ async function refused(asked: Server, answer: IncomingMessage, signal?: AbortSig
 
 function acceptOf(key: string): string {
   const magic = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-  return createHash("sha1").update(key + magic).digest("base64");
+  return createHash("sha1")
+    .update(key + magic)
+    .digest("base64");
+}
+
+function framesOf(thing: string | Uint8Array): Buffer[] {
+  if (typeof thing === "string") return [frame(TEXT, Buffer.from(thing))];
+  const starts = Array.from(
+    { length: Math.ceil(thing.length / MAX_MESSAGE) },
+    (_, i) => i * MAX_MESSAGE,
+  );
+  return starts.map((at) => frame(BINARY, thing.subarray(at, at + MAX_MESSAGE)));
 }
 
 /** A frame of a client's, which must be masked. */

@@ -20,5 +20,7 @@ await runInSandbox({ name: fresh("bench") }, async (sandbox) => {
     // Half a millisecond is what cutting takes off in the middle.
     over.push(took - durationMs - 0.5);
   }
-  console.log(`exec("true"): ${median(whole).toFixed(2)} ms, ${median(over).toFixed(2)} ms of it over the socket's`);
+  console.log(
+    `exec("true"): ${median(whole).toFixed(2)} ms, ${median(over).toFixed(2)} ms of it over the socket's`,
+  );
 });

@@ -4,7 +4,7 @@ import { test } from "node:test";
 
 import { Sandbox } from "lampyr";
 
-import { eventually, fresh, LIMIT, Process } from "./lab.js";
+import { eventually, fresh, LIMIT, Process, skip } from "./lab.js";
 
 const PROGRAM = `
   import { launchSandbox, TimeoutError } from "lampyr";
@@ -19,13 +19,14 @@ const PROGRAM = `
   await sandbox.shell("sleep 600", { signal: AbortSignal.timeout(200) }).catch((error) => console.log(error.name));
 `;
 
-const here = !spawnSync("bun", ["--version"]).error;
-
-test("Bun does the same, and takes its sandbox along", { ...LIMIT, skip: !here && "there is no bun" }, async () => {
+test("Bun does the same, and takes its sandbox along", LIMIT, async (t) => {
+  if (spawnSync("bun", ["--version"]).error) return skip(t, "there is no bun");
   const name = fresh("bun");
   const env = { ...process.env, NAME: name };
   const { code, stdout, stderr } = await new Process("bun", ["-e", PROGRAM], undefined, env).ended;
   assert.deepEqual([code, stderr], [0, ""]);
   assert.equal(stdout, "3000000\nstdout streamed\nexited 3\nwritten\ntrue\nTimeoutError\n");
-  await eventually("it is gone", async () => (await Sandbox.list()).every((each) => each.name !== name));
+  await eventually("it is gone", async () =>
+    (await Sandbox.list()).every((each) => each.name !== name),
+  );
 });

@@ -13,14 +13,18 @@ before(async () => {
 }, LIMIT);
 after(() => sandbox.stop());
 
-test("a program has its arguments as they are, and its streams and code are told", LIMIT, async () => {
-  const script = 'printf "%s|" "$@"; echo no >&2; exit 3';
-  const out = await sandbox.exec("sh", ["-c", script, "sh", "a b", "$HOME", ""]);
-  assert.equal(out.stdout(), "a b|$HOME||");
-  assert.equal(out.stderr(), "no\n");
-  assert.deepEqual([out.code, out.success, out.truncated], [3, false, false]);
-  assert(out.durationMs >= 0 && typeof out.meta["cpu_ms"] === "number");
-});
+test(
+  "a program has its arguments as they are, and its streams and code are told",
+  LIMIT,
+  async () => {
+    const script = 'printf "%s|" "$@"; echo no >&2; exit 3';
+    const out = await sandbox.exec("sh", ["-c", script, "sh", "a b", "$HOME", ""]);
+    assert.equal(out.stdout(), "a b|$HOME||");
+    assert.equal(out.stderr(), "no\n");
+    assert.deepEqual([out.code, out.success, out.truncated], [3, false, false]);
+    assert(out.durationMs >= 0 && typeof out.meta["cpu_ms"] === "number");
+  },
+);
 
 test("a script is for the shell", LIMIT, async () => {
   const out = await sandbox.shell("echo one two | wc -w && kill -TERM $$");
@@ -97,7 +101,10 @@ test("an AbortSignal ends the command", LIMIT, async () => {
 });
 
 test("what makes no sense is refused", LIMIT, async () => {
-  await assert.rejects(sandbox.exec("pwd", [], { cwd: "relative" }), failure(UsageError, /absolute/));
+  await assert.rejects(
+    sandbox.exec("pwd", [], { cwd: "relative" }),
+    failure(UsageError, /absolute/),
+  );
   await assert.rejects(sandbox.exec("true", [], { timeout: 0 }), failure(UsageError, /timeout/));
   await assert.rejects(sandbox.exec("a\0b"), failure(UsageError, /NUL/));
   assert.equal((await sandbox.exec("no-such-program")).code, 127);
@@ -106,5 +113,8 @@ test("what makes no sense is refused", LIMIT, async () => {
 test("fifty commands run at once", LIMIT, async () => {
   const numbers = Array.from({ length: 50 }, (_, i) => String(i));
   const outs = await Promise.all(numbers.map((n) => sandbox.exec("echo", [n])));
-  assert.deepEqual(outs.map((out) => out.stdout().trim()), numbers);
+  assert.deepEqual(
+    outs.map((out) => out.stdout().trim()),
+    numbers,
+  );
 });

@@ -77,7 +77,9 @@ test("files and directories are copied in and out", LIMIT, async (t) => {
   writeFileSync(join(here, "in/sub/data"), bytes, { mode: 0o755 });
   symlinkSync("sub/data", join(here, "in/link"));
   await sandbox.copyIn(join(here, "in"), "/opt/in");
-  const out = await sandbox.shell("cmp /opt/in/link /opt/in/sub/data && stat -c %a /opt/in/sub/data");
+  const out = await sandbox.shell(
+    "cmp /opt/in/link /opt/in/sub/data && stat -c %a /opt/in/sub/data",
+  );
   assert.equal(out.stdout(), "755\n");
   await sandbox.copyOut("/opt/in", join(here, "out"));
   assert.deepEqual(readFileSync(join(here, "out/link")), bytes);
@@ -95,5 +97,8 @@ test("what is not there, or in the way, is told", LIMIT, async (t) => {
   await assert.rejects(sandbox.readFile("nope"), failure(UsageError, /absolute/));
   await assert.rejects(sandbox.readFile("/etc"), { kind: "usage", status: 409 });
   await assert.rejects(sandbox.copyOut("/nope", join(here, "x")), failure(UsageError, /nope/));
-  await assert.rejects(sandbox.copyIn(join(here, "nope"), "/x"), failure(UsageError, /nope not found/));
+  await assert.rejects(
+    sandbox.copyIn(join(here, "nope"), "/x"),
+    failure(UsageError, /nope not found/),
+  );
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -27,6 +27,13 @@ export function folder(test: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), "lampyr-ts-"));
   test.after(() => rmSync(path, { recursive: true }));
   return path;
+}
+
+/** Skips a test, which `cargo xtask test` counts and names. */
+export function skip(test: TestContext, why: string): void {
+  test.skip(why);
+  const list = process.env["LAMPYR_E2E_SKIPPED"];
+  if (list) appendFileSync(list, `${test.name}: ${why}\n`);
 }
 
 /** How a process ended. */
@@ -92,7 +99,10 @@ export function alive(pid: number): boolean {
 }
 
 /** What to compare a rejection with: its class, and what it says. */
-export function failure(Class: typeof LampyrError | (new (...args: never[]) => LampyrError), about: RegExp) {
+export function failure(
+  Class: typeof LampyrError | (new (...args: never[]) => LampyrError),
+  about: RegExp,
+) {
   return (error: unknown) => {
     assert(error instanceof Class, `${error}`);
     assert.match(error.message, about);

@@ -103,7 +103,10 @@ test("await using stops it, but not one that was detached or is another's", LIMI
 
 test("runInSandbox returns what fn returns, and stops it when fn throws", LIMIT, async () => {
   const name = fresh();
-  const code = await runInSandbox({ name }, async (sandbox) => (await sandbox.shell("exit 7")).code);
+  const code = await runInSandbox(
+    { name },
+    async (sandbox) => (await sandbox.shell("exit 7")).code,
+  );
   assert.equal(code, 7);
   await assert.rejects(connectToSandbox(name), GONE);
   const thrown = runInSandbox({ name }, () => {
@@ -207,5 +210,8 @@ test("an error names the sandbox that is not there", LIMIT, async () => {
     assert(error.hint);
     return true;
   });
-  await assert.rejects(connectToSandbox("no/name"), failure(UsageError, /neither the id nor the name/));
+  await assert.rejects(
+    connectToSandbox("no/name"),
+    failure(UsageError, /neither the id nor the name/),
+  );
 });

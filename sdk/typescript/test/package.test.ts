@@ -25,10 +25,20 @@ async function run(here: string, program: string, ...args: string[]): Promise<st
 test("the package installs into an empty directory, with its types, and runs", LIMIT, async (t) => {
   const here = folder(t);
   // It is built already; a second build would take it from under other tests.
-  const packed = await run(ROOT, "npm", "pack", "--json", "--ignore-scripts", "--pack-destination", here);
+  const packed = await run(
+    ROOT,
+    "npm",
+    "pack",
+    "--json",
+    "--ignore-scripts",
+    "--pack-destination",
+    here,
+  );
   const [{ filename, files }] = JSON.parse(packed);
   const paths: string[] = files.map((file: { path: string }) => file.path);
-  const strangers = paths.filter((path) => !/^(dist\/\w+(\.d\.ts|\.js)|README\.md|package\.json)$/.test(path));
+  const strangers = paths.filter(
+    (path) => !/^(dist\/\w+(\.d\.ts|\.js)|README\.md|package\.json)$/.test(path),
+  );
   assert.deepEqual(strangers, []);
   writeFileSync(join(here, "package.json"), '{ "type": "module" }');
   writeFileSync(join(here, "program.ts"), PROGRAM);

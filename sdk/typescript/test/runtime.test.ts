@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { ensureRuntime, LampyrError, UsageError } from "lampyr";
 
-import { failure, folder, LIMIT, program } from "./lab.js";
+import { failure, folder, fresh, LIMIT, program } from "./lab.js";
 
 const SAY = `
   import { ensureRuntime } from "lampyr";
@@ -43,6 +43,8 @@ test("a program that is missing, or is another, is told of", LIMIT, async (t) =>
   writeFileSync(other, "#!/bin/sh\necho 'no, thanks' >&2\nexit 1\n");
   chmodSync(other, 0o755);
   assert.match(await said({ LAMPYR_BIN: other }), /ended as it was started\|no, thanks$/);
+  writeFileSync(other, "#!/bin/sh\necho hello\nexec sleep 600\n");
+  assert.match(await said({ LAMPYR_BIN: other }), /is another program than lampyr/);
 });
 
 test("one process has one lampyr", LIMIT, async () => {
@@ -57,6 +59,16 @@ test("a process ends although its server runs", LIMIT, async () => {
     console.log("listed");
   `).ended;
   assert.deepEqual([code, stdout], [0, "listed\n"]);
+  const unheard = await program(
+    `
+    import { launchSandbox } from "lampyr";
+    const sandbox = await launchSandbox({ name: process.env.NAME });
+    await sandbox.shellStream("echo said; sleep 600");
+    console.log("started");
+  `,
+    { NAME: fresh() },
+  ).ended;
+  assert.deepEqual([unheard.code, unheard.stdout], [0, "started\n"]);
 });
 
 test("errors are errors, and have a class for each kind", LIMIT, () => {

@@ -3,7 +3,7 @@ import { after, before, test } from "node:test";
 
 import { type ExecHandle, launchSandbox, type Sandbox, TimeoutError, UsageError } from "lampyr";
 
-import { eventually, failure, fresh, LIMIT, Process, program, runs } from "./lab.js";
+import { eventually, failure, fresh, LIMIT, Process, program, runs, skip } from "./lab.js";
 
 let sandbox: Sandbox;
 
@@ -62,8 +62,15 @@ test("collect keeps what is said, and what was said before a failure", LIMIT, as
   });
 });
 
+const TRAP = `
+import signal, sys
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(print("got") or 5))
+print("ready", flush=True)
+signal.pause()
+`;
+
 test("signals reach the command", LIMIT, async () => {
-  const trap = await sandbox.shellStream("trap 'echo got; exit 5' USR1; echo ready; while :; do sleep 0.05; done");
+  const trap = await sandbox.execStream("python3", ["-c", TRAP]);
   assert.equal(await next(trap), "ready\n");
   await trap.signal(10);
   assert.equal(await next(trap), "got\n");
@@ -76,7 +83,9 @@ test("signals reach the command", LIMIT, async () => {
 test("an AbortSignal, or the end of a scope, ends it", LIMIT, async () => {
   const word = fresh("scope");
   const abort = new AbortController();
-  const handle = await sandbox.shellStream(`echo on; sleep 600; : ${word}`, { signal: abort.signal });
+  const handle = await sandbox.shellStream(`echo on; sleep 600; : ${word}`, {
+    signal: abort.signal,
+  });
   assert.equal(await next(handle), "on\n");
   abort.abort(new RangeError("enough"));
   await assert.rejects(handle.wait(), RangeError);
@@ -89,11 +98,10 @@ test("an AbortSignal, or the end of a scope, ends it", LIMIT, async () => {
 });
 
 test("a terminal has the size that it is given", LIMIT, async () => {
-  const tty = { rows: 30, columns: 100 };
-  const handle = await sandbox.shellStream("stty size; read line; stty size", { tty, pipeStdin: true });
+  const script = "trap 'stty size; exit 0' WINCH; stty size; while :; do sleep 0.02; done";
+  const handle = await sandbox.shellStream(script, { tty: { rows: 30, columns: 100 } });
   assert.equal((await next(handle)).trim(), "30 100");
   await handle.resize(40, 120);
-  await (await handle.takeStdin())?.write("\n");
   assert.match((await handle.collect()).stdout(), /40 120/);
 });
 
@@ -117,7 +125,7 @@ test("attachShell gives a shell what is typed", LIMIT, async () => {
 });
 
 test("attachShell leaves a terminal as it was", LIMIT, async (t) => {
-  if (process.platform !== "linux") return t.skip("script of util-linux is needed");
+  if (process.platform !== "linux") return skip(t, "it needs script of util-linux");
   const node = `${process.execPath} --input-type=module --eval "$ATTACH"`;
   const script = `stty rows 33 columns 99; stty -g; ${node}; echo code $?; stty -g`;
   const env = { ...process.env, ATTACH, SANDBOX: sandbox.id, SHELL: "/bin/sh" };

@@ -30,29 +30,37 @@ test("a volume is made once, listed, and removed", LIMIT, async (t) => {
   await assert.rejects(ensureVolume("no/name"), failure(UsageError, /name/));
 });
 
-test("what is in a volume stays, for all sandboxes that have it, within its quota", LIMIT, async (t) => {
-  const name = fresh("volume");
-  t.after(() => removeVolume(name));
-  await ensureVolume(name, { quotaMib: 8 });
-  const mounts = { "/v": { volume: name } };
-  {
-    await using one = await launchSandbox({ name: fresh(), mounts });
-    await using two = await launchSandbox({ name: fresh(), mounts });
-    await one.shell("echo shared > /v/file");
-    assert.equal((await two.exec("cat", ["/v/file"])).stdout(), "shared\n");
-    const full = await two.shell("head -c 20000000 /dev/zero > /v/big");
-    assert.match(full.stderr(), /No space left/);
-    await assert.rejects(removeVolume(name), { status: 409 });
-  }
-  const kept = await runInSandbox({ name: fresh(), mounts }, (sandbox) => sandbox.exec("cat", ["/v/file"]));
-  assert.equal(kept.stdout(), "shared\n");
-});
+test(
+  "what is in a volume stays, for all sandboxes that have it, within its quota",
+  LIMIT,
+  async (t) => {
+    const name = fresh("volume");
+    t.after(() => removeVolume(name));
+    await ensureVolume(name, { quotaMib: 8 });
+    const mounts = { "/v": { volume: name } };
+    {
+      await using one = await launchSandbox({ name: fresh(), mounts });
+      await using two = await launchSandbox({ name: fresh(), mounts });
+      await one.shell("echo shared > /v/file");
+      assert.equal((await two.exec("cat", ["/v/file"])).stdout(), "shared\n");
+      const full = await two.shell("head -c 20000000 /dev/zero > /v/big");
+      assert.match(full.stderr(), /No space left/);
+      await assert.rejects(removeVolume(name), { status: 409 });
+    }
+    const kept = await runInSandbox({ name: fresh(), mounts }, (sandbox) =>
+      sandbox.exec("cat", ["/v/file"]),
+    );
+    assert.equal(kept.stdout(), "shared\n");
+  },
+);
 
 test("a volume is made on first use", LIMIT, async (t) => {
   const name = fresh("volume");
   t.after(() => removeVolume(name));
   const mounts = { "/v": { volume: name, readonly: true } };
-  const out = await runInSandbox({ name: fresh(), mounts }, (sandbox) => sandbox.shell("touch /v/x"));
+  const out = await runInSandbox({ name: fresh(), mounts }, (sandbox) =>
+    sandbox.shell("touch /v/x"),
+  );
   assert.notEqual(out.code, 0);
   assert.equal(await volumeExists(name), true);
 });
