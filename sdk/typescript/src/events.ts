@@ -5,21 +5,22 @@ export interface ServerEvent {
 }
 
 /** The longest event that a server of ours sends, in characters, and much more. */
-const MAX_EVENT = 64 << 20;
+const MAX_EVENT = 8 << 20;
 
 /** Reads Server-Sent Events, as our server writes them: each has a name and data. */
 export async function* eventsOf(stream: AsyncIterable<Uint8Array>): AsyncGenerator<ServerEvent> {
   const decoder = new TextDecoder();
   let held = "";
   for await (const bytes of stream) {
+    // What is held has no end in it, but perhaps the first half of one.
+    let from = Math.max(held.length - 1, 0);
     held += decoder.decode(bytes, { stream: true });
-    const blocks = held.split("\n\n");
-    held = blocks.pop() ?? "";
-    if (held.length > MAX_EVENT) throw new Error("an event of the server's is too long");
-    for (const block of blocks) {
-      const event = eventOf(block);
+    for (let end; (end = held.indexOf("\n\n", from)) >= 0; from = 0) {
+      const event = eventOf(held.slice(0, end));
+      held = held.slice(end + 2);
       if (event) yield event;
     }
+    if (held.length > MAX_EVENT) throw new Error("an event of the server's is too long");
   }
 }
 

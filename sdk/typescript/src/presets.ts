@@ -15,6 +15,9 @@ export interface PresetOptions {
   labels?: Record<string, string>;
 }
 
+/** What of {@link codingAgentsPreset} can be another. */
+export type CodingAgentsPresetOptions = PresetOptions;
+
 const AGENTS = [
   "@github/copilot",
   "@google/gemini-cli",
@@ -28,7 +31,7 @@ export function codingAgentsPreset({
   image = "oven/bun",
   resources = { cpus: 2, memory: "1G" },
   labels,
-}: PresetOptions = {}): PresetConfig {
+}: CodingAgentsPresetOptions = {}): PresetConfig {
   const install = (agent: string) => exec("bun", ["install", "-g", agent], `install ${agent}`);
   const net = ["registry.npmjs.org:443"];
   return { name, image, resources, labels, net, setup: AGENTS.map(install) };

@@ -36,21 +36,24 @@ export async function buildSnapshot(
 ): Promise<SnapshotRecord> {
   const json = { config, overwrite, debugBuilder };
   const ask = { json, accept: "text/event-stream" };
+  let step: Step | undefined;
   for await (const event of eventsOf(callForStream("POST", "/v1/snapshots/build", ask))) {
     if (verbose) show(event);
+    if (event.name === "step") step = event.data as Step;
     if (event.name === "built") return recordOf(event.data as SnapshotView);
-    if (event.name === "failed") throw failureOf(event.data as Failed);
+    if (event.name === "failed") throw failureOf(event.data as Failed, step);
   }
   throw new ConnectionFailedError("lampyr's server broke off the build");
 }
 
 type Step = { index: number; count: number; description: string };
 type Piece = { stream: "stdout" | "stderr"; data: string; data_bytes?: string };
-type Failed = { error: string; message: string; hint?: string; step?: number; output?: string };
+type Failed = { error: string; message: string; hint?: string; step?: unknown; output?: string };
 
-function failureOf({ error, message, hint, step, output }: Failed): Error {
-  if (step === undefined) return errorOf(error, message, { hint });
-  return new SetupError(message, step, output ?? "", { hint });
+/** Why a build failed: at a step, which it says then, or at something else. */
+function failureOf({ error, message, hint, output, ...at }: Failed, step?: Step): Error {
+  if (at.step === undefined || !step) return errorOf(error, message, { hint });
+  return new SetupError(message, step.index, output ?? "", { hint });
 }
 
 /** Prints what a build is doing. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
@@ -7,7 +7,8 @@ import { removeSandbox, removeSnapshot, removeVolume } from "lampyr";
 
 import { folder, LIMIT, Process, ROOT } from "./lab.js";
 
-const FOLDER = join(ROOT, "build/readme");
+/** In the package, so that they find it by its name. */
+const FOLDER = join(ROOT, "build", own("readme"));
 /** What the examples make. Each run of the tests has names of its own for it. */
 const NAMES = ["tools", "agent", "cache", "report", "prepared"];
 const TSCONFIG = {
@@ -45,6 +46,7 @@ before(async () => {
 }, LIMIT);
 
 after(async () => {
+  rmSync(FOLDER, { recursive: true, force: true });
   for (const name of NAMES.map(own)) {
     await removeSandbox(name, { force: true });
     await removeSnapshot(name, { force: true });

@@ -66,7 +66,10 @@ test("a sandbox goes on after its snapshot, which has its memory, too", LIMIT, a
   await sandbox.shell("echo later > /dev/shm/file");
   await using launched = await launchSandbox({ snapshot: name, name: fresh() });
   assert.equal((await launched.exec("cat", ["/dev/shm/file"])).stdout(), "in memory\n");
-  await assert.rejects(sandbox.snapshot(name, { overwrite: false }), failure(UsageError, /already/));
+  await assert.rejects(
+    sandbox.snapshot(name, { overwrite: false }),
+    failure(UsageError, /already/),
+  );
   await launched.snapshot(second);
   await launched.stop();
   await assert.rejects(removeSnapshot(name), failure(UsageError, new RegExp(second)));
