@@ -1,6 +1,10 @@
-import { type IncomingMessage, type OutgoingHttpHeaders, request } from "node:http";
+import {
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  request,
+} from "node:http";
 import type { Socket } from "node:net";
-import { pipeline } from "node:stream/promises";
 
 import { errorOf, UsageError } from "./errors.js";
 import { Pieces } from "./pieces.js";
@@ -17,7 +21,7 @@ export interface Ask {
   /** Sent as JSON. */
   json?: unknown;
   /** Sent as it is. */
-  body?: Uint8Array | AsyncIterable<Uint8Array>;
+  body?: Body;
   /** The type of answer that is wanted. */
   accept?: string;
   /** Breaks off. */
@@ -72,16 +76,13 @@ async function send(
   throw refusal(status, await gather(asked, answer, ask.signal));
 }
 
+type Body = Uint8Array | AsyncIterable<Uint8Array>;
+
 function head(asked: Server, method: string, path: string, ask: Ask): Promise<IncomingMessage> {
   const body = ask.json === undefined ? ask.body : Buffer.from(JSON.stringify(ask.json));
-  const length = body instanceof Uint8Array ? body.length : undefined;
-  const long = body !== undefined && (length === undefined || length > MAX_UNASKED);
-  const headers: OutgoingHttpHeaders = { accept: ask.accept ?? "*/*" };
-  if (ask.json !== undefined) headers["content-type"] = "application/json";
-  if (length !== undefined) headers["content-length"] = length;
-  if (long) headers["expect"] = "100-continue";
   const { socket: socketPath, agent } = asked;
   const { signal } = ask;
+  const headers = headersOf(ask, body);
   return new Promise((resolve, reject) => {
     const outgoing = request({ socketPath, agent, method, path, headers, signal });
     outgoing.once("socket", guard);
@@ -91,17 +92,36 @@ function head(asked: Server, method: string, path: string, ask: Ask): Promise<In
       answer.once("end", () => outgoing.writableEnded || outgoing.destroy());
       resolve(answer);
     });
-    const failed = (cause: NodeJS.ErrnoException) =>
-      reject(cause.syscall ? broken(asked, cause, signal) : cause);
-    if (long) outgoing.once("continue", () => pipeline(piecesOf(body), outgoing).catch(failed));
-    else outgoing.end(body);
+    const give = () =>
+      pour(body, outgoing).catch((cause) => {
+        reject(cause);
+        outgoing.destroy();
+      });
+    if (headers["expect"]) outgoing.once("continue", give).flushHeaders();
+    else void give();
   });
 }
 
-function piecesOf(
-  body: Uint8Array | AsyncIterable<Uint8Array>,
-): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
-  return body instanceof Uint8Array ? [body] : body;
+function headersOf({ accept = "*/*", json }: Ask, body: Body | undefined): OutgoingHttpHeaders {
+  const length = body instanceof Uint8Array ? body.length : undefined;
+  const long = body !== undefined && (length === undefined || length > MAX_UNASKED);
+  return {
+    accept,
+    ...(json !== undefined && { "content-type": "application/json" }),
+    ...(length !== undefined && { "content-length": length }),
+    ...(long && { expect: "100-continue" }),
+  };
+}
+
+/** Sends a body. Only what fails in making it is an error; what fails in sending
+ * it the request tells by itself. */
+async function pour(body: Body | undefined, outgoing: ClientRequest): Promise<void> {
+  if (body === undefined || body instanceof Uint8Array) return void outgoing.end(body);
+  for await (const piece of body) {
+    await new Promise((sent) => outgoing.write(piece, sent));
+    if (outgoing.destroyed) return;
+  }
+  outgoing.end();
 }
 
 const guarded = new WeakSet<Socket>();
@@ -122,6 +142,7 @@ function queryOf(query: Ask["query"]): string {
   return text && `?${text}`;
 }
 
+/** An answer's bytes, all of them. */
 export async function gather(
   asked: Server,
   answer: IncomingMessage,

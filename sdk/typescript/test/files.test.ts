@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { createReadStream, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
@@ -43,6 +43,10 @@ test("a file is read and written as it comes", LIMIT, async () => {
     throw new RangeError("no more");
   }
   await assert.rejects(sandbox.fs().write("/root/stream", broken()), RangeError);
+  async function* missing() {
+    yield* createReadStream("/nonexistent");
+  }
+  await assert.rejects(sandbox.fs().write("/root/stream", missing()), { code: "ENOENT" });
   await assert.rejects(sandbox.fs().write("relative", made()), failure(UsageError, /absolute/));
   assert.equal((await sandbox.fs().stat("/root/stream")).size, 10_000_000);
 });
