@@ -1,7 +1,7 @@
 import "./dispose.js";
 
 import { call, route } from "./client.js";
-import { errorOf, LampyrError } from "./errors.js";
+import { errorOf, LampyrError, UsageError } from "./errors.js";
 import { Pieces } from "./pieces.js";
 import { WebSocket } from "./websocket.js";
 import type { Envelope } from "./wire.js";
@@ -234,7 +234,7 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
   /** Waits for its end; what it still says is not kept. */
   async wait(): Promise<ExitStatus> {
     while (await this.recv());
-    const code = this.#end?.exit_code ?? -1;
+    const { exit_code: code = -1 } = this.#ending();
     return { code, success: code === 0 };
   }
 
@@ -248,7 +248,7 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
       if (!this.#end) throw error;
       throw failure(this.#end, said.stdout.bytes(), said.stderr.bytes());
     }
-    return new ExecOutput(this.#end!, said.stdout.bytes(), said.stderr.bytes());
+    return new ExecOutput(this.#ending(), said.stdout.bytes(), said.stderr.bytes());
   }
 
   /** Sends it a signal, by number. */
@@ -273,6 +273,11 @@ export class ExecHandle implements AsyncIterable<ExecEvent>, AsyncDisposable {
   /** Ends it, unless it has ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#wire.close();
+  }
+
+  #ending(): Envelope {
+    if (this.#end) return this.#end;
+    throw new UsageError("the command was left before it ended");
   }
 
   async *#hear(): AsyncGenerator<ExecEvent, void, undefined> {

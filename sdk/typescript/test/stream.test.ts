@@ -35,11 +35,14 @@ test("output is heard as it comes", LIMIT, async () => {
 
 test("a command is heard with for await, and ended by leaving it", LIMIT, async () => {
   const word = fresh("left");
-  for await (const event of await sandbox.shellStream(`while echo ${word}; do sleep 0.01; done`)) {
+  const handle = await sandbox.shellStream(`while echo ${word}; do sleep 0.01; done`);
+  for await (const event of handle) {
     assert.equal(event.kind, "stdout");
     assert(await runs(sandbox, word));
     break;
   }
+  await assert.rejects(handle.wait(), failure(UsageError, /left/));
+  await assert.rejects(handle.collect(), failure(UsageError, /left/));
   await eventually("the command is gone", async () => !(await runs(sandbox, word)));
 });
 
