@@ -86,7 +86,7 @@ export class SessionDisconnectedError extends LampyrError {
 export class SetupError extends UsageError {
   constructor(
     message: string,
-    /** Which step it was, from 0. */
+    /** Which step it was, from 1. */
     readonly step: number,
     /** The end of what it said, both streams together. */
     readonly output: string,

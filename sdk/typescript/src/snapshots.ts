@@ -60,7 +60,7 @@ function failureOf({ error, message, hint, output, ...at }: Failed, step?: Step)
 function show({ name, data }: ServerEvent): void {
   if (name === "step") {
     const { index, count, description } = data as Step;
-    console.log(`[lampyr] ${index + 1}/${count} ${description}`);
+    console.log(`[lampyr] ${index}/${count} ${description}`);
   } else if (name === "output") {
     const { stream, data: text, data_bytes } = data as Piece;
     process[stream].write(data_bytes === undefined ? text : Buffer.from(data_bytes, "base64"));

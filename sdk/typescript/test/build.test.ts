@@ -24,11 +24,11 @@ before(async () => {
     name: base,
     image: "default",
     resources: { cpus: 1, memory: "256M" },
-    workdir: "/work",
+    workdir: "/usr",
     env: { WORD: "baked" },
     setup: [
       "mkdir -p /work",
-      shell("echo $WORD > $(pwd)/file", "write a file"),
+      shell("test $(pwd) = /usr && echo $WORD > /work/file", "write a file"),
       exec("cp", ["/work/file", "/work/with space"]),
       { kind: "shell", script: "sleep 600 > /dev/null 2>&1 &" },
     ],
@@ -79,7 +79,7 @@ test("a step that fails is named, and leaves what was there", LIMIT, async (t) =
   await assert.rejects(buildSnapshot({ ...config, setup }), (error) => {
     failure(SetupError, /the second step/)(error);
     const { step, output, kind } = error as SetupError;
-    assert.deepEqual([step, output, kind], [1, "why\n", "usage"]);
+    assert.deepEqual([step, output, kind], [2, "why\n", "usage"]);
     return true;
   });
   const kept = (await listSnapshots()).find((snapshot) => snapshot.name === name);
@@ -98,6 +98,14 @@ test("debugBuilder keeps the builder, overwrite: false an earlier snapshot", LIM
   const builder = await Sandbox.connect(`${name}-builder`);
   assert.equal((await builder.exec("cat", ["/built"])).stdout(), "built\n");
   await assert.rejects(buildSnapshot(config, { overwrite: false }), failure(UsageError, /already/));
+});
+
+test("a step may make the directory that the others run in", LIMIT, async (t) => {
+  const name = fresh("workdir");
+  t.after(() => removeSnapshot(name));
+  const resources = { cpus: 1, memory: "256M" } as const;
+  const setup = ["mkdir -p /made/here", "test $(pwd) = /made/here"];
+  await buildSnapshot({ name, image: "default", resources, workdir: "/made/here", setup });
 });
 
 test("an unknown key is refused", LIMIT, async () => {

@@ -57,7 +57,7 @@ test("collect keeps what is said, and what was said before a failure", LIMIT, as
   const handle = await sandbox.shellStream("cat; echo done >&2", { stdin: "input" });
   const out = await handle.collect();
   assert.deepEqual([out.code, out.stdout(), out.stderr()], [0, "input", "done\n"]);
-  const slow = await sandbox.shellStream("echo partial; sleep 600", { timeout: 300 });
+  const slow = await sandbox.shellStream("echo partial; sleep 600", { timeout: 1500 });
   await assert.rejects(slow.collect(), (error) => {
     failure(TimeoutError, /longer than/)(error);
     assert.equal((error as TimeoutError).stdout(), "partial\n");
