@@ -36,14 +36,14 @@ test(
   async (t) => {
     const name = fresh("volume");
     t.after(() => removeVolume(name));
-    await ensureVolume(name, { quotaMib: 8 });
+    await ensureVolume(name, { quotaMib: 2 });
     const mounts = { "/v": { volume: name } };
     {
       await using one = await launchSandbox({ name: fresh(), mounts });
       await using two = await launchSandbox({ name: fresh(), mounts });
       await one.shell("echo shared > /v/file");
       assert.equal((await two.exec("cat", ["/v/file"])).stdout(), "shared\n");
-      const full = await two.shell("head -c 20000000 /dev/zero > /v/big");
+      const full = await two.shell("head -c 3000000 /dev/zero > /v/big");
       assert.match(full.stderr(), /No space left/);
       await assert.rejects(removeVolume(name), { status: 409 });
     }
