@@ -18,6 +18,7 @@ mod run;
 mod soak;
 mod test;
 mod test_kvm;
+mod typescript;
 mod workspace;
 
 use std::process::ExitCode;

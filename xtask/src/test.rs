@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::command::{answer, find, run, say};
 use crate::failure::{Failure, Result};
-use crate::{agent, check_macos, fuzz, images, packages, run as launch, test_kvm, workspace};
+use crate::{
+    agent, check_macos, fuzz, images, packages, run as launch, test_kvm, typescript, workspace,
+};
 
 const E2E: &str = "tests/e2e";
 
@@ -70,6 +72,7 @@ fn steps(extent: Extent) -> Vec<Step> {
         steps.push(("images for tests", images::usual));
         steps.push(("end-to-end tests", e2e_tests));
     }
+    steps.push(("TypeScript SDK", typescript::test));
     steps.push(("macOS check", check_macos::check));
     steps.push(("Python SDK", crate::python_sdk::test));
     if extent == Extent::Full {

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use crate::session::start::Leash;
 use crate::snapshot::{self, Snapshot, SnapshotRequest};
 use crate::{
-    Access, Command, Error, ExecRequest, Host, Origin, Output, SessionClient, SessionRequest,
-    start_attached, stop_session,
+    Access, Command, Error, ExecRequest, FileKind, Host, Origin, Output, SessionClient,
+    SessionRequest, start_attached, stop_session,
 };
 
 pub use config::{
@@ -136,18 +136,29 @@ impl Builder {
             let what = step.description();
             output.room().await;
             output.step(i + 1, count, &what);
-            let code = self.run(plan, step.command(), timeout, output).await?;
+            let workdir = self.workdir(plan).await;
+            let code = self.run(plan, step.command(), workdir, timeout, output).await?;
             if code != 0 {
                 return Err(Error::SetupStep { index: i + 1, count, what, code });
             }
         }
+        if let (Some(dir), None) = (&plan.workdir, self.workdir(plan).await) {
+            return Err(Error::NoWorkdir(dir.clone()));
+        }
         let sync = Command::Argv(vec!["sync".to_owned()]);
         // An image that cannot even do that is saved as it is: its memory has
         // what its disk has not.
-        let _ = self.run(plan, sync, SYNC_WAIT, output).await;
+        let _ = self.run(plan, sync, None, SYNC_WAIT, output).await;
         let sid = self.sid.to_string();
         let taken = snapshot::take(host, &sid, &request, Some(made_by.to_owned())).await?;
         Ok(taken.snapshot)
+    }
+
+    /// Where the next step begins; a step may make that directory.
+    async fn workdir(&self, plan: &BuildPlan) -> Option<String> {
+        let dir = plan.workdir.as_ref()?;
+        let found = self.client.stat(dir, true, None).await.ok()?;
+        (found.kind == FileKind::Directory).then(|| dir.clone())
     }
 
     /// Runs one command to its end.
@@ -155,13 +166,14 @@ impl Builder {
         &self,
         plan: &BuildPlan,
         command: Command,
+        workdir: Option<String>,
         timeout: Span,
         output: &mut dyn BuildOutput,
     ) -> Result<i32, Error> {
         let request = ExecRequest {
             command,
             env: plan.env.clone(),
-            workdir: plan.workdir.clone(),
+            workdir,
             user: None,
             timeout: Some(timeout),
             stdin: false,

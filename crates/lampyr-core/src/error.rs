@@ -60,6 +60,9 @@ pub enum Error {
         /// How it ended.
         code: i32,
     },
+    /// The steps of a build had no directory to begin in.
+    #[error("the working directory {0} is not there, and no step made it")]
+    NoWorkdir(String),
     /// Files could not be moved.
     #[error("cannot copy {what}: {why}")]
     Copy {
@@ -322,6 +325,7 @@ impl Error {
                 Some("make room where the output goes: there is none left".into())
             }
             Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
+            Self::NoWorkdir(dir) => Some(format!("make it in a step: mkdir -p {dir}")),
             Self::SetupStep { .. } => {
                 Some("what it said is above; --debug-builder keeps the VM".into())
             }

@@ -5,6 +5,7 @@
 //! messages, whose first byte says which stream the rest is of, and at last one
 //! text message: how the command ended.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -32,6 +34,8 @@ use crate::output::Pieces;
 const FIRST_WORD: Duration = Duration::from_secs(30);
 /// How often a client that says nothing is asked whether it is there.
 const PING: Duration = Duration::from_secs(20);
+/// How long a client may still speak that was told how its command ended.
+const LINGER: Duration = Duration::from_secs(5);
 /// The longest message of a client, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
 
@@ -80,27 +84,32 @@ pub(crate) async fn exec(
 
 async fn serve(socket: WebSocket, client: Arc<SessionClient>) {
     let (mut sink, mut stream) = socket.split();
-    let first = tokio::time::timeout(FIRST_WORD, stream.next()).await;
+    let first = timeout(FIRST_WORD, stream.next()).await;
     let Ok(Some(Ok(Message::Text(first)))) = first else { return };
     let order = match read(&first) {
         Ok(order) => order,
         Err(why) => {
             let _ = sink.send(end(&Err(refused(why)))).await;
-            return drop(sink.close().await);
+            let _ = sink.close().await;
+            let (feed, say) = (mpsc::channel(1).0, mpsc::channel(1).0);
+            return drop(timeout(LINGER, hear(stream, feed, say)).await);
         }
     };
     let (feed, input) = mpsc::channel(1);
     let (say, controls) = mpsc::channel(16);
+    let mut hearing = pin!(hear(stream, feed, say));
     let (mut pieces, taken) = Pieces::new(framed);
     let mut running = JoinSet::new();
     running.spawn(async move {
         let result = client.exec_fed(&order.request, input, &mut pieces, controls).await;
         pieces.last(end(&result)).await;
     });
-    // Whichever ends first: all was said, or nobody is there to hear it.
+    // Whichever ends first: all was said, or nobody is there to hear it. Whoever
+    // still speaks is heard out: a socket that is closed on somebody's words
+    // takes along what was said to them last.
     tokio::select! {
-        () = speak(sink, taken) => {}
-        () = hear(stream, feed, say) => {}
+        () = speak(sink, taken) => drop(timeout(LINGER, hearing).await),
+        () = &mut hearing => {}
     }
 }
 
@@ -133,7 +142,7 @@ fn end(result: &Result<lampyr_core::Outcome, RunError>) -> Message {
 /// there.
 async fn speak(mut sink: SplitSink<WebSocket, Message>, mut taken: mpsc::Receiver<Message>) {
     loop {
-        let message = match tokio::time::timeout(PING, taken.recv()).await {
+        let message = match timeout(PING, taken.recv()).await {
             Ok(Some(message)) => message,
             Ok(None) => return drop(sink.close().await),
             Err(_) => Message::Ping(axum::body::Bytes::new()),
