@@ -252,6 +252,8 @@ pub fn remove_snapshot(home: &Path, name: &Name, force: bool) -> Result<Vec<Name
         index.remove(name);
     }
     index.write(&dir)?;
+    // Nobody can find them any more, and the sweep takes each lock itself.
+    drop(free);
     sweep(&store, &dir, &index)?;
     Ok(going.into_iter().map(|(name, _)| name).collect())
 }
@@ -277,26 +279,28 @@ fn dependents(blobs: &Blobs, index: &Index, digest: Digest) -> Vec<(Name, Digest
 }
 
 /// Removes blobs that no snapshot needs, and the templates of snapshots that
-/// are gone. What somebody still runs from stays for the next time; all of it
-/// does while there is a snapshot that cannot be read, since nobody knows what
+/// are gone. What somebody still runs from stays for the next time, with all
+/// that it needs; everything does while there is a snapshot that cannot be read, since nobody knows what
 /// that one needs.
 pub(crate) fn sweep(store: &Store, dir: &Path, index: &Index) -> Result<(), Error> {
     let blobs = Blobs::new(dir)?;
-    let mut needed = Vec::new();
-    for (_, digest) in index.names() {
+    let named: Vec<_> = index.names().map(|(_, digest)| digest).collect();
+    let (mut needed, mut free) = (named.clone(), Vec::new());
+    for digest in blobs.all()?.into_iter().filter(|digest| !named.contains(digest)) {
+        match store.alone(&in_use(digest))? {
+            Some(lock) => free.push((digest, lock)),
+            None => needed.push(digest),
+        }
+    }
+    for digest in needed.clone() {
         let Ok(manifest) = Manifest::read(&blobs, digest) else { return Ok(()) };
-        needed.push(digest);
         needed.extend(manifest.all().map(|part| part.digest));
     }
-    for digest in blobs.all()? {
-        if needed.contains(&digest) {
-            continue;
-        }
-        let Some(_free) = store.alone(&in_use(digest))? else { continue };
-        for template in template::of_snapshot(store, digest)? {
+    for (digest, _lock) in free.iter().filter(|(digest, _)| !needed.contains(digest)) {
+        for template in template::of_snapshot(store, *digest)? {
             std::fs::remove_dir_all(&template).map_err(at(&template))?;
         }
-        blobs.remove(digest)?;
+        blobs.remove(*digest)?;
     }
     Ok(())
 }

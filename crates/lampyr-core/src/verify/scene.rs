@@ -200,7 +200,8 @@ impl<'a> Scene<'a> {
         let before = self.before().await?;
         let mut after = HashSet::new();
         for guest in self.all() {
-            for tick in &guest.ticks().await?[before.len()..] {
+            // What was drawn before and not yet written down comes first.
+            for tick in guest.ticks().await?.iter().skip(before.len() + 1) {
                 let (number, uuid) = (tick.number, &tick.uuid);
                 let twice =
                     || format!("a program that goes on drew {uuid} twice, as number {number}");
