@@ -1,5 +1,6 @@
 //! Sessions: machines that stay, each with one process that owns it.
 
+mod answer;
 mod client;
 mod clock;
 mod files;

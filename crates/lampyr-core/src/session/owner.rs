@@ -7,24 +7,25 @@ use std::time::{Duration, Instant};
 
 use lampyr_net::{Mark, Network, Policy};
 use lampyr_oci::Config;
-use lampyr_proto::{Control, Event, Exec, Exited, Failure, Job, Request, Status};
-use lampyr_types::{ErrorKind, SandboxId};
+use lampyr_proto::{Control, Event, Exec, Exited, Failure, Status};
+use lampyr_types::SandboxId;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::channel::{Answer, Channel, Served, accept};
+use crate::channel::{Answer, Channel, accept};
 use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest, Trace, memory, network, wish};
 
+use super::answer::{answer, changes, no_card, stopped, undone};
 use super::clock::{self, WallClock};
-use super::job::{self, Jobs};
+use super::job::Jobs;
 use super::keep::{Keep, Order};
 use super::life::{Happening, Life, Phase, Why};
 use super::record::{SessionRecord, bury, leave_word};
-use super::{relay, socket};
+use super::socket;
 
 /// How long those that wait for a last word may take to hear it.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -49,7 +50,7 @@ pub(super) struct Session {
     pub(super) jobs: Jobs,
     /// Whether what it is is remembered before each command.
     remembers: bool,
-    clock: WallClock,
+    pub(super) clock: WallClock,
     /// What is asked of whoever has the machine.
     orders: mpsc::Sender<Order>,
 }
@@ -288,7 +289,7 @@ impl Session {
         Busy(self.clone())
     }
 
-    fn live(&self, what: Happening) {
+    pub(super) fn live(&self, what: Happening) {
         let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
         life.live(what, Instant::now());
         self.ending.send_if_modified(|ending| {
@@ -354,6 +355,11 @@ impl Session {
         }
     }
 
+    /// Is to be told what became of it, and is waited for.
+    pub(super) fn listen(&self) -> impl Sized + use<> {
+        self.fate.subscribe()
+    }
+
     /// Waits for what became of the session, as a failure of what ran in it.
     pub(super) async fn fate(&self) -> Failure {
         if !self.channel().is_over() {
@@ -375,7 +381,7 @@ impl Session {
         let _ = answer.say(&Event::Failure(self.fate().await)).await;
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
         Status {
             uptime_ms: u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -386,7 +392,7 @@ impl Session {
     }
 
     /// Puts other rules in force.
-    fn restrict(&self, rules: &[String]) -> Event {
+    pub(super) fn restrict(&self, rules: &[String]) -> Event {
         let Some(network) = self.wires().network else { return Event::Failure(no_card()) };
         match Policy::of(rules.iter().map(String::as_str)) {
             Ok(policy) => {
@@ -412,24 +418,24 @@ impl Session {
     }
 
     /// Copies the machine into a directory of whoever asks.
-    async fn copy(&self, dir: PathBuf, with_secrets: bool) -> Result<Event, Failure> {
+    pub(super) async fn copy(&self, dir: PathBuf, with_secrets: bool) -> Result<Event, Failure> {
         let copied = self.order(|answer| Order::Copy(dir, with_secrets, answer)).await?;
         copied.map(|()| Event::Done).map_err(|e| e.to_failure())
     }
 
     /// Remembers what the machine is, where that was asked for and `exec` may
     /// change it.
-    async fn remember(&self, exec: &Exec) -> Result<(), Failure> {
+    pub(super) async fn remember(&self, exec: &Exec) -> Result<(), Failure> {
         let Some(command) = changes(exec).filter(|_| self.remembers) else { return Ok(()) };
         let remembered = self.order(|answer| Order::Remember(command, answer)).await?;
         remembered.map_err(|e| e.to_failure())
     }
 
-    async fn log(&self) -> Result<Event, Failure> {
+    pub(super) async fn log(&self) -> Result<Event, Failure> {
         Ok(Event::Points(self.order(Order::Log).await?))
     }
 
-    async fn undo(&self, to: Option<u64>) -> Result<Event, Failure> {
+    pub(super) async fn undo(&self, to: Option<u64>) -> Result<Event, Failure> {
         let undone = self.order(|answer| Order::Undo(to, answer)).await?;
         match undone {
             Ok(point) => Ok(Event::Points(vec![point])),
@@ -438,128 +444,17 @@ impl Session {
         }
     }
 
-    fn suggest(&self) -> Event {
+    pub(super) fn suggest(&self) -> Event {
         let rules = self.wires().network.map(|network| network::suggestion(&network));
         rules.map_or_else(|| Event::Failure(no_card()), Event::Rules)
     }
 
     /// Ends the session for a client, and says so when nothing of it is left.
-    async fn stop(self: &Arc<Self>, grace: Duration, answer: &Answer) {
+    pub(super) async fn stop(self: &Arc<Self>, grace: Duration, answer: &Answer) {
         let mut fate = self.fate.subscribe();
         self.live(Happening::Stop(grace));
         let _ = fate.wait_for(Option::is_some).await;
         let _ = answer.say(&Event::Done).await;
-    }
-}
-
-/// Answers a request to its last byte; the owner does not go before.
-async fn answer(session: Arc<Session>, served: Served) {
-    let _heard = session.fate.subscribe();
-    let answer = served.answer.clone();
-    obey(&session, served).await;
-    answer.flush().await;
-}
-
-/// The request switch of a session: one line per request.
-async fn obey(session: &Arc<Session>, mut served: Served) {
-    let answer = served.answer.clone();
-    let request = std::mem::replace(&mut served.request, Request::Status);
-    // Whoever ends the session is not what it waits for.
-    if let Request::Stop(grace) = request {
-        return session.stop(Duration::from_millis(grace), &answer).await;
-    }
-    let _busy = session.busy();
-    session.clock.keep(&session.channel()).await;
-    let exec = match &request {
-        Request::Exec(exec) => Some(&**exec),
-        Request::Start(start) => Some(&start.exec),
-        _ => None,
-    };
-    if let Some(exec) = exec
-        && let Err(failure) = session.remember(exec).await
-    {
-        let _ = answer.say(&Event::Failure(failure)).await;
-        return;
-    }
-    let event = match request {
-        Request::Exec(exec) => return relay::exec(session, served, session.fill_in(*exec)).await,
-        Request::Attach(name) => match session.jobs.get(&name) {
-            Some(job) => return job::attach(&job, served).await,
-            None => Event::Failure(no_job(&name)),
-        },
-        Request::Start(start) => match session.jobs.start(session, *start) {
-            Ok(name) => Event::Job(name),
-            Err(failure) => Event::Failure(failure),
-        },
-        Request::Status => Event::Status(session.status()),
-        Request::Restrict(rules) => session.restrict(&rules),
-        Request::Suggest => session.suggest(),
-        Request::Copy(dir, open) => {
-            session.copy(dir.into(), open).await.unwrap_or_else(Event::Failure)
-        }
-        Request::Log => session.log().await.unwrap_or_else(Event::Failure),
-        Request::Undo(to) => session.undo(to).await.unwrap_or_else(Event::Failure),
-        Request::Detach => {
-            session.live(Happening::Detached);
-            Event::Done
-        }
-        Request::Hello(_)
-        | Request::Resumed(_)
-        | Request::Quiesce
-        | Request::Mount(_)
-        | Request::Clock(_)
-        | Request::Freeze
-        | Request::Thaw
-        | Request::Stop(_) => Event::Failed("a session does not do that for a client".into()),
-    };
-    let _ = answer.say(&event).await;
-}
-
-/// What may change the machine, in a line.
-fn changes(exec: &Exec) -> Option<String> {
-    match &exec.job {
-        Job::Shell(text) => Some(text.lines().next().unwrap_or_default().to_owned()),
-        Job::Argv(words) => Some(words.join(" ")),
-        Job::Put(path) => Some(format!("cp to {path}")),
-        Job::File(job) => job.changes(),
-        Job::Get(_) | Job::Dial(_) | Job::Export => None,
-    }
-}
-
-fn undone() -> Failure {
-    Failure {
-        host_us: None,
-        kind: ErrorKind::SessionDisconnected.word().to_owned(),
-        message: "the session was taken back to what it was before the command".into(),
-        ..Failure::default()
-    }
-}
-
-fn no_job(name: &str) -> Failure {
-    let name: String = name.chars().take(80).collect();
-    Failure {
-        kind: ErrorKind::ConnectionFailed.word().to_owned(),
-        message: format!("there is no job '{name}' in this session"),
-        hint: Some("`lampyr exec SID --detach \"...\"` prints a job's name".into()),
-        host_us: None,
-    }
-}
-
-fn no_card() -> Failure {
-    Failure {
-        host_us: None,
-        kind: ErrorKind::Usage.word().to_owned(),
-        message: "the session has no network card".into(),
-        hint: Some("start one that has: lampyr session start --net allow=RULE".into()),
-    }
-}
-
-fn stopped() -> Failure {
-    Failure {
-        host_us: None,
-        kind: ErrorKind::SessionDisconnected.word().to_owned(),
-        message: "the session was stopped".into(),
-        ..Failure::default()
     }
 }
 
