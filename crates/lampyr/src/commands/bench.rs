@@ -1,5 +1,6 @@
 //! `lampyr bench`: the published table of speeds, measured here and now.
 
+mod copies;
 mod mount;
 mod network;
 mod pool;
@@ -82,6 +83,7 @@ async fn measure(
     rows.push(processes(n)?);
     rows.extend(on_sessions(host, home, request, 10 * n).await?);
     rows.extend(network::rows(host, home, request, n).await?);
+    rows.extend(copies::rows(host, home, request, n).await?);
     rows.extend(pool::rows(host, home, request, n).await?);
     rows.extend(idle(host, request).await?);
     rows.extend(cold(host, request, (n / 4).max(2)).await?);
