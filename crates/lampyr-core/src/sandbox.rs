@@ -1,6 +1,7 @@
 //! A sandbox: one machine of one's own, from restore to removal.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -66,6 +67,8 @@ pub(crate) struct Sandbox {
     place: Option<Place>,
     home: Home,
     ground: Option<Ground>,
+    /// How many layers its disk had beneath the first that this machine wrote.
+    beneath: usize,
 }
 
 /// The sandbox's directory and the lock that says somebody lives there.
@@ -158,8 +161,19 @@ impl Resting {
         let Self { id, mut machine, line, patience, home, ground } = self;
         let (place, network) = join(store, access, &mut *machine, id, &home)?;
         let (channel, waking) = (Channel::greet(line), None);
-        let mut sandbox =
-            Sandbox { id, machine, channel, waking, patience, network, place, home, ground };
+        let beneath = ground.as_ref().map_or(0, |ground| ground.layers.len());
+        let mut sandbox = Sandbox {
+            id,
+            machine,
+            channel,
+            waking,
+            patience,
+            network,
+            place,
+            home,
+            ground,
+            beneath,
+        };
         sandbox.wake(id).await?;
         Ok(sandbox)
     }
@@ -202,9 +216,13 @@ impl Sandbox {
         let (pages, devices) = (create(&dir.join(PAGES))?, create(&dir.join(DEVICES))?);
         let copied = self.copy_frozen(CopyTo { pages, devices, layer }).await;
         match copied {
-            Ok(saved) => {
+            Ok((saved, true)) => {
                 ground.layers.push(written);
                 self.ground = Some(ground);
+                Ok(saved)
+            }
+            Ok((saved, false)) => {
+                self.home.drop_layer();
                 Ok(saved)
             }
             Err(e) => {
@@ -215,15 +233,14 @@ impl Sandbox {
     }
 
     /// What runs in the guest stands still while it is copied: a copy must not
-    /// run before it knows who it is.
-    async fn copy_frozen(&mut self, to: CopyTo) -> Result<Saved, Error> {
+    /// run before it knows who it is. Returns whether its disk has a new layer.
+    async fn copy_frozen(&mut self, to: CopyTo) -> Result<(Saved, bool), Error> {
         let channel = self.channel.clone();
         let begun = Instant::now();
         let frozen = self.while_alive(async { Ok(channel.freeze().await?) }).await?;
         let copied = self.machine.copy(to).await;
         self.while_alive(async { Ok(channel.thaw(frozen, clock_ns()).await?) }).await?;
-        copied?;
-        Ok(Saved { pause: begun.elapsed() })
+        Ok((Saved { pause: begun.elapsed() }, copied?.layered))
     }
 
     /// Makes it what it was when it was copied into `dir`, its disk the layers
@@ -249,9 +266,40 @@ impl Sandbox {
         (self.place, self.network) = join(&host.store, access, &mut *machine, self.id, &self.home)?;
         let before = std::mem::replace(&mut self.machine, machine);
         self.channel = channel;
+        self.beneath = ground.layers.len();
         self.ground = Some(ground);
         self.wake(self.id).await?;
         Ok(before)
+    }
+
+    /// Makes one layer of two that nobody needs to tell apart: it is `ends`
+    /// that says how many layers each point that is remembered has. Returns
+    /// the number of the layer that is no more, and what was in it is in the one
+    /// beneath.
+    pub(crate) async fn merge(&mut self, ends: &[usize]) -> Result<Option<usize>, Error> {
+        let Some(ground) = &mut self.ground else { return Ok(None) };
+        let mut pairs = self.beneath + 1..ground.layers.len();
+        // What is somebody else's as well must stay what it is.
+        let ours = |path: &Path| path.metadata().is_ok_and(|meta| meta.nlink() == 1);
+        let goes = |above: &usize| !ends.contains(above) && ours(&ground.layers[above - 1]);
+        let Some(above) = pairs.find(goes) else { return Ok(None) };
+        self.machine.merge(above - 1 - self.beneath).await?;
+        let merged = ground.layers.remove(above);
+        std::fs::remove_file(&merged).map_err(at(&merged))?;
+        Ok(Some(above))
+    }
+
+    /// Removes the layers of its disk that neither it nor `others` stand on.
+    pub(crate) fn forget_layers(&self, others: &[&[PathBuf]]) {
+        let ground = self.ground.iter().flat_map(|ground| &ground.layers);
+        let needed: Vec<_> = others.iter().copied().flatten().chain(ground).collect();
+        for number in 0..self.home.layers.saturating_sub(1) {
+            let path = self.home.layer_path(number);
+            if !needed.contains(&&path) {
+                // It may be gone already; and `clean` finds it if not.
+                let _ = std::fs::remove_file(path);
+            }
+        }
     }
 
     /// What it stands on, where it is ours to copy.

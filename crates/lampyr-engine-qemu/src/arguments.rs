@@ -7,6 +7,7 @@ use lampyr_engine::{Accel, MachineSpec};
 use serde_json::{Value, json};
 
 use crate::inherit::path_of;
+use crate::layers::Layer;
 use crate::program::Program;
 
 /// Raised whenever a line here changes what a saved machine can be restored on.
@@ -123,14 +124,16 @@ impl Plan {
             line.add(["-blockdev", &file.to_string(), "-blockdev", &disk.to_string()]);
         }
         if let Some(top) = self.top() {
+            let top = top_node(&top.name);
             let device = format!("virtio-blk-device,drive={top},werror=report,rerror=report");
             line.add(["-device", &device]);
         }
     }
 
-    /// The node of the top layer.
-    pub(crate) fn top(&self) -> Option<String> {
-        Some(top_node(&self.disks.len().checked_sub(1)?.to_string()))
+    /// The top layer.
+    pub(crate) fn top(&self) -> Option<Layer> {
+        let set = self.disks.len().checked_sub(1)?;
+        Some(Layer { name: set.to_string(), set })
     }
 
     /// The address is the guest's to choose, and for us to believe or not.

@@ -9,11 +9,12 @@ use std::time::Instant;
 use lampyr_engine::{Copied, CopyTo, EngineError};
 use serde_json::{Value, json};
 
-use crate::arguments::{file_node, layer_node, top_node};
+use crate::arguments::layer_node;
 use crate::devices::complete;
 use crate::guest_memory::GuestMemory;
 use crate::inherit::path_of;
 use crate::io;
+use crate::layers::Layer;
 use crate::machine::QemuMachine;
 
 /// The descriptor sets of copies count from here; the disks of the command
@@ -31,22 +32,23 @@ impl QemuMachine {
         // QEMU takes a descriptor only if it is open as it would open it itself.
         let written = File::options().write(true).open(path_of(to.devices.as_raw_fd()));
         self.lend(devices_set, &written.map_err(io("open the devices' file"))?).await?;
-        let layer = layer_node(&format!("copy{number}"), layer_set);
-        self.monitor(&layer).await?;
+        let layer = Layer { name: format!("copy{number}"), set: layer_set };
+        self.monitor(&layer_node(&layer.name, layer_set)).await?;
         let begun = Instant::now();
-        let saved = self.save_paused(memory, to.pages, number, devices_set).await;
+        let saved = self.save_paused(memory, to.pages, &layer, devices_set).await;
         let resumed = self.monitor(&[json!({"execute": "cont"})]).await;
         let pause = begun.elapsed();
         let mut undo = vec![forget(devices_set)];
-        if saved.is_err() {
-            undo.extend(drop_layer(number, layer_set));
+        if !matches!(saved, Ok(true)) {
+            undo.extend(layer.forget());
         }
         // What is left of a copy takes a descriptor, and that is all.
         let _ = self.monitor(&undo).await;
-        saved.and(resumed).map_err(not_copied)?;
+        let layered = saved.map_err(not_copied)?;
+        resumed.map_err(not_copied)?;
         let mut devices = to.devices;
         complete(&mut devices, &self.began).map_err(io("keep the state of the devices"))?;
-        Ok(Copied { pause })
+        Ok(Copied { pause, layered })
     }
 
     /// Its memory as this process may read it, or write it.
@@ -61,14 +63,15 @@ impl QemuMachine {
     }
 
     /// Everything that happens while the machine stands still. The layer comes
-    /// last: where anything else fails, the disk is as it was.
+    /// last: where anything else fails, the disk is as it was. Returns whether
+    /// it was needed.
     async fn save_paused(
         &mut self,
         memory: GuestMemory,
         pages: File,
-        number: usize,
+        layer: &Layer,
         devices: usize,
-    ) -> Result<(), EngineError> {
+    ) -> Result<bool, EngineError> {
         let filename = format!("/dev/fdset/{devices}");
         let arguments = json!({"filename": filename, "live": false});
         let save = json!({"execute": "xen-save-devices-state", "arguments": arguments});
@@ -76,11 +79,7 @@ impl QemuMachine {
         let saving = tokio::task::spawn_blocking(move || memory.save(pages));
         let saved = saving.await.map_err(|e| io("copy the VM's memory")(e.into()))?;
         saved.map_err(io("copy the VM's memory"))?;
-        let overlay = top_node(&format!("copy{number}"));
-        let arguments = json!({"node": self.top, "overlay": overlay});
-        self.monitor(&[json!({"execute": "blockdev-snapshot", "arguments": arguments})]).await?;
-        self.top = overlay;
-        Ok(())
+        self.put_on(layer).await
     }
 
     /// Gives it an open file under a number.
@@ -98,15 +97,8 @@ fn not_copied(error: EngineError) -> EngineError {
     }
 }
 
-fn forget(set: usize) -> Value {
+pub(crate) fn forget(set: usize) -> Value {
     json!({"execute": "remove-fd", "arguments": {"fdset-id": set}})
-}
-
-fn drop_layer(number: usize, set: usize) -> [Value; 3] {
-    let delete =
-        |node: String| json!({"execute": "blockdev-del", "arguments": {"node-name": node}});
-    let name = format!("copy{number}");
-    [delete(top_node(&name)), delete(file_node(&name)), forget(set)]
 }
 
 fn not_restored() -> EngineError {

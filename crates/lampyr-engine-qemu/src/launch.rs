@@ -201,7 +201,7 @@ impl<'a> Launch<'a> {
         said.extend(child.stderr.take().map(|stderr| log.follow(stderr)));
         let mut machine = QemuMachine::new(child, Qmp::new(self.monitor), self.channel, log, said);
         machine.keep_card(card);
-        machine.top = plan.top().unwrap_or_default();
+        machine.layers.extend(plan.top());
         Ok(machine)
     }
 

@@ -16,6 +16,7 @@ mod guest_memory;
 mod inherit;
 mod launch;
 mod layer;
+mod layers;
 mod log;
 mod machine;
 mod memory;

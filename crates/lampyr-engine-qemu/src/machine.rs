@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::io;
 use crate::launch::{capabilities, migration_modes, take_back};
+use crate::layers::Layer;
 use crate::log::Log;
 use crate::qmp::Qmp;
 
@@ -38,8 +39,10 @@ pub(crate) struct QemuMachine {
     pub(crate) base: Option<File>,
     /// What its devices began with.
     pub(crate) began: Vec<u8>,
-    /// The node that its disk is written to.
-    pub(crate) top: String,
+    /// The layers of its disk since it was started; it writes to the last.
+    pub(crate) layers: Vec<Layer>,
+    /// How often it had written to its disk when the last layer was made.
+    pub(crate) written: u64,
     /// How many copies were tried.
     pub(crate) copies: usize,
     log: Log,
@@ -62,7 +65,8 @@ impl QemuMachine {
             memory: None,
             base: None,
             began: Vec::new(),
-            top: String::new(),
+            layers: Vec::new(),
+            written: 0,
             copies: 0,
             log,
             said,
@@ -87,6 +91,18 @@ impl QemuMachine {
             Ok(()) => Ok(()),
             Err(e) => Err(self.explain(e).await),
         }
+    }
+
+    /// Asks the monitor something, in time.
+    pub(crate) async fn ask(&mut self, question: &Value) -> Result<Value, EngineError> {
+        let slow = |_| EngineError::Slow { what: "answer", seconds: MONITOR_WAIT.as_secs() };
+        tokio::time::timeout(MONITOR_WAIT, self.qmp.ask(question)).await.map_err(slow)?
+    }
+
+    /// Waits until a layer of the disk was put into another, in time.
+    pub(crate) async fn merged(&mut self, wait: Duration) -> Result<(), EngineError> {
+        let slow = |_| EngineError::Slow { what: "merge its disk", seconds: wait.as_secs() };
+        tokio::time::timeout(wait, self.qmp.merged()).await.map_err(slow)?
     }
 
     /// Runs the commands that load a saved state, and lets the machine go on.
@@ -199,6 +215,10 @@ impl Machine for QemuMachine {
 
     fn copy(&mut self, to: CopyTo) -> Promise<'_, Result<Copied, EngineError>> {
         Box::pin(self.copy_to(to))
+    }
+
+    fn merge(&mut self, number: usize) -> Promise<'_, Result<(), EngineError>> {
+        Box::pin(self.merge_into(number))
     }
 
     fn ended(&mut self) -> Promise<'_, Ended> {

@@ -40,6 +40,12 @@ impl Qmp {
         Ok(())
     }
 
+    /// Asks something that has an answer.
+    pub(crate) async fn ask(&mut self, question: &Value) -> Result<Value, EngineError> {
+        self.send(format!("{question}\n").as_bytes()).await?;
+        self.answer().await
+    }
+
     /// Hands a descriptor over with the command that takes it.
     pub(crate) async fn give(
         &mut self,
@@ -65,6 +71,18 @@ impl Qmp {
                     Some("failed" | "cancelled") => return Err(bad("QEMU gave it up")),
                     _ => {}
                 }
+            }
+        }
+        Err(bad("QEMU's monitor does not come to a point"))
+    }
+
+    /// Waits until a job on the disk's layers has ended.
+    pub(crate) async fn merged(&mut self) -> Result<(), EngineError> {
+        for _ in 0..MAX_LINES {
+            let line = self.line().await?;
+            if line["event"] == "BLOCK_JOB_COMPLETED" {
+                let refused = line["data"]["error"].as_str();
+                return refused.map_or(Ok(()), |text| Err(bad(text)));
             }
         }
         Err(bad("QEMU's monitor does not come to a point"))

@@ -286,8 +286,14 @@ impl Machine for FakeMachine {
     fn copy(&mut self, to: CopyTo) -> Promise<'_, Result<Copied, EngineError>> {
         let copied = PagesWriter::new(to.pages, self.memory).finish();
         let copied = copied.and_then(|()| (&to.devices).write_all(DEVICES));
-        let copied = copied.map(|()| Copied { pause: Duration::ZERO }).map_err(io("copy"));
+        let copied =
+            copied.map(|()| Copied { pause: Duration::ZERO, layered: true }).map_err(io("copy"));
         Box::pin(std::future::ready(copied))
+    }
+
+    /// There is nothing in a layer.
+    fn merge(&mut self, _number: usize) -> Promise<'_, Result<(), EngineError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn ended(&mut self) -> Promise<'_, Ended> {

@@ -70,9 +70,15 @@ pub trait Machine: Send {
     /// Copies a machine that was restored, while it goes on: its devices, its
     /// memory as far as that differs from what it was restored from, and its
     /// disk are from one instant. From then on it writes to `to.layer`, and the
-    /// layer that it wrote to before never changes again; where this fails, it
-    /// writes where it wrote before.
+    /// layer that it wrote to before does not change but by [`Self::merge`];
+    /// where this fails, it writes where it wrote before. So it does where it
+    /// has written nothing there.
     fn copy(&mut self, to: CopyTo) -> Promise<'_, Result<Copied, EngineError>>;
+
+    /// Puts what is in the layer above layer `number` into that, while the
+    /// machine goes on; then there is one layer less. They are counted from the
+    /// one that it was restored with, 0; the one that it writes to stays.
+    fn merge(&mut self, number: usize) -> Promise<'_, Result<(), EngineError>>;
 
     /// Waits until the machine has ended by itself and says how.
     fn ended(&mut self) -> Promise<'_, Ended>;
@@ -100,6 +106,8 @@ pub struct CopyTo {
 pub struct Copied {
     /// How long the machine stood still.
     pub pause: Duration,
+    /// Whether it writes to the new layer; else there was nothing in the last.
+    pub layered: bool,
 }
 
 /// How a machine ended by itself.

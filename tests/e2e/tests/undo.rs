@@ -111,16 +111,27 @@ fn the_files_of_a_session_do_not_add_up() {
         let files = entries(&own.home().join("sandboxes").join(&session.sid));
         files.iter().filter(|f| f.extension().is_some_and(|e| e == "qcow2")).count()
     };
+    let mut fork = None;
     for n in 0..12 {
-        session.sh(&format!("echo {n} > /root/file; sync")).success();
-        assert!(layers() <= 5, "{} layers after {n} commands", layers());
+        session.sh(&format!("echo {n} >> /root/file; sync")).success();
+        assert!(layers() <= 6, "{} layers after {n} commands", layers());
+        if n == 6 {
+            let told = own.lampyr(["fork", &session.sid]).finish().json();
+            fork = Some(Session::of(&own, told["sids"][0].as_str().unwrap()));
+        }
     }
-    for _ in 0..6 {
+    // What changes nothing on the disk needs no layer.
+    for _ in 0..3 {
         session.sh("true").success();
     }
-    undo(&session, &own, &[]).json();
-    assert_eq!(session.sh("cat /root/file").success(), "11\n");
-    assert!(layers() <= 5, "{} layers", layers());
+    let told = undo(&session, &own, &["--to", "14"]).json();
+    assert_eq!(told["undone_to"], 14);
+    assert!(layers() <= 6, "{} layers", layers());
+    let cold = "echo 3 > /proc/sys/vm/drop_caches; cat /root/file | tr '\\n' ' '";
+    assert_eq!(session.sh(cold).success(), "0 1 2 3 4 5 6 7 8 9 10 11 ");
+    let fork = fork.unwrap();
+    assert_eq!(fork.sh(cold).success(), "0 1 2 3 4 5 6 ");
+    fork.stop();
     session.stop();
     own.assert_tidy();
 }

@@ -71,6 +71,11 @@ impl Machine for Claimed {
         Box::pin(async { Err(EngineError::Io { what: "copy a VM of a pool", source }) })
     }
 
+    fn merge(&mut self, _number: usize) -> Promise<'_, Result<(), EngineError>> {
+        let source = std::io::ErrorKind::Unsupported.into();
+        Box::pin(async { Err(EngineError::Io { what: "merge layers of a VM of a pool", source }) })
+    }
+
     fn ended(&mut self) -> Promise<'_, Ended> {
         Box::pin(self.heard.end(&mut self.owner))
     }

@@ -94,7 +94,20 @@ impl<'a> Keep<'a> {
         while self.points.len() > self.request.checkpoints as usize {
             self.points.pop_front().inspect(|oldest| forget(&self.dir(oldest.point.number)));
         }
+        // Where that fails there is a layer more than need be.
+        let _ = self.merge().await;
         Ok(())
+    }
+
+    /// Makes one layer of those of the disk that no point tells apart.
+    async fn merge(&mut self) -> Result<(), Error> {
+        loop {
+            let ends: Vec<_> = self.points.iter().map(|one| one.layers.len()).collect();
+            let Some(gone) = self.sandbox.merge(&ends).await? else { return Ok(()) };
+            for point in self.points.iter_mut().filter(|one| one.layers.len() > gone) {
+                point.layers.remove(gone);
+            }
+        }
     }
 
     fn log(&self) -> Vec<Point> {
@@ -128,6 +141,8 @@ impl<'a> Keep<'a> {
         for later in self.points.split_off(at) {
             forget(&self.dir(later.point.number));
         }
+        let others: Vec<_> = self.points.iter().map(|one| &*one.layers).collect();
+        self.sandbox.forget_layers(&others);
         Ok(Point { took_us: micros(begun.elapsed()), ..point })
     }
 
