@@ -57,7 +57,12 @@ impl<'a> Keep<'a> {
     pub(super) async fn obey(&mut self, order: Order, session: &Arc<Session>) {
         match order {
             Order::Copy(dir, open, answer) => drop(answer.send(self.copy(&dir, open).await)),
-            Order::Remember(command, answer) => drop(answer.send(self.remember(&command).await)),
+            Order::Remember(command, answer) => {
+                drop(answer.send(self.remember(&command).await));
+                // The command need not wait for that. Where it fails there is a
+                // layer more than need be.
+                let _ = self.merge().await;
+            }
             Order::Log(answer) => drop(answer.send(self.log())),
             Order::Undo(to, answer) => drop(answer.send(self.undo(to, session).await)),
         }
@@ -91,8 +96,6 @@ impl<'a> Keep<'a> {
         while self.points.len() > self.request.checkpoints as usize {
             self.points.pop_front().inspect(|oldest| forget(&self.dir(oldest.point.number)));
         }
-        // Where that fails there is a layer more than need be.
-        let _ = self.merge().await;
         Ok(())
     }
 
@@ -126,10 +129,11 @@ impl<'a> Keep<'a> {
         // Now, so that what runs hears why it ends.
         session.renew(&self.sandbox);
         before.stop().await;
-        self.sandbox.awake().await?;
-        self.sandbox.set_clock().await?;
-        let channel = self.sandbox.channel();
-        self.sandbox.while_alive(mounts.attach(&channel)).await?;
+        if let Err(e) = self.wake_again(mounts).await {
+            // What it was is gone, and what it is to be does not answer.
+            session.crashed(&self.sandbox, e.to_failure());
+            return Err(e);
+        }
         // What came after it never was.
         let point = self.points[at].point.clone();
         for later in self.points.split_off(at) {
@@ -138,6 +142,12 @@ impl<'a> Keep<'a> {
         let others: Vec<_> = self.points.iter().map(|one| &*one.layers).collect();
         self.sandbox.forget_layers(&others);
         Ok(Point { took_us: micros(begun.elapsed()), ..point })
+    }
+
+    async fn wake_again(&mut self, mounts: Mounts) -> Result<(), Error> {
+        self.sandbox.wake_again().await?;
+        let channel = self.sandbox.channel();
+        self.sandbox.while_alive(mounts.attach(&channel)).await
     }
 
     /// What it may reach now, which may be less than it was asked for.
