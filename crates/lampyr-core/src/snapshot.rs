@@ -7,6 +7,8 @@
 
 mod blobs;
 mod config;
+#[cfg(test)]
+mod goldens;
 mod layout;
 
 use std::collections::BTreeMap;

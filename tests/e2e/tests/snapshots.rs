@@ -175,6 +175,7 @@ impl Drop for Damage<'_> {
 fn a_damaged_snapshot_is_refused_in_a_sentence_and_can_be_removed() {
     let own = TestContext::fresh();
     let session = Session::start(&own, &SMALL);
+    session.sh("echo good > /root/file; sync").success();
     create(&session, &own, "good");
     let of_good = blobs(&own);
     create(&session, &own, "other");
