@@ -246,7 +246,7 @@ impl Sandbox {
     /// Makes it what it was when it was copied into `dir`, its disk the layers
     /// of then; where that fails it is what it was before. Returns the machine
     /// that it had. Whoever holds its channel or its network must ask for the
-    /// new ones, and wait until it is [`Self::awake`].
+    /// new ones; it knows nothing of itself before [`Self::wake_again`].
     pub(crate) async fn go_back(
         &mut self,
         host: &Host,
@@ -268,8 +268,14 @@ impl Sandbox {
         self.channel = channel;
         self.beneath = ground.layers.len();
         self.ground = Some(ground);
-        self.wake(self.id).await?;
         Ok(before)
+    }
+
+    /// Tells it who it is now, and waits until it knows.
+    pub(crate) async fn wake_again(&mut self) -> Result<(), Error> {
+        self.wake(self.id).await?;
+        self.awake().await?;
+        self.set_clock().await
     }
 
     /// Makes one layer of two that nobody needs to tell apart: it is `ends`

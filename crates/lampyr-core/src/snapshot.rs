@@ -8,6 +8,8 @@
 mod agree;
 mod blobs;
 mod config;
+#[cfg(test)]
+mod goldens;
 mod layout;
 
 use std::collections::BTreeMap;

@@ -241,6 +241,20 @@ mod tests {
         }
     }
 
+    /// Where this fails, docs/formats.md has the three ways to change a format.
+    #[test]
+    fn the_bytes_are_the_first_version_s() {
+        let file = written(&[(3, 0), (4, 0), (9, 7)], 16 * PAGE as u64);
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let (data, rest) = bytes.split_at(PAGE);
+        assert!(data == [7; PAGE]);
+        let numbers = |list: [u64; 2]| list.map(u64::to_le_bytes).concat();
+        let index = [numbers([3, 2 << 1 | 1]), numbers([9, 1 << 1])].concat();
+        let footer = [b"lampyr-pages-v1\n".to_vec(), numbers([2, 65_536])].concat();
+        assert_eq!(rest, [index, footer].concat());
+    }
+
     #[test]
     fn what_is_cut_short_is_no_pages() {
         let file = written(&[(1, 1), (5, 1)], 10 * PAGE as u64);

@@ -172,6 +172,23 @@ fn a_fork_sees_the_mounts_and_volumes_of_its_parent() {
     own.assert_tidy();
 }
 
+#[test]
+fn a_machine_with_more_memory_than_fits_below_its_devices_is_forked() {
+    let own = TestContext::fresh();
+    let parent = Session::start(&own, &["--memory", "5GB"]);
+    parent
+        .sh("head -c 3000000 /dev/urandom > /dev/shm/x; sha256sum < /dev/shm/x > /root/sum")
+        .success();
+    let child = fork(&own, &parent, &[]).remove(0);
+    assert_eq!(
+        child.sh("sha256sum < /dev/shm/x | cmp - /root/sum && echo same").success(),
+        "same\n"
+    );
+    child.stop();
+    parent.stop();
+    own.assert_tidy();
+}
+
 /// Requires a sentence with this in it.
 fn refused(finished: &Finished, what: &str) {
     let (message, hint) = finished.failure();

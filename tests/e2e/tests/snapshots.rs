@@ -135,7 +135,9 @@ fn two_that_are_saved_at_once_are_both_there() {
     session.sh("echo both > /root/file").success();
     let start = |name: &str| own.lampyr(["snapshot", "create", &session.sid, name]).start();
     let live = [start("a"), start("b"), start("b")];
-    live.into_iter().for_each(|live| drop(live.finish().json()));
+    for live in live {
+        live.finish().json();
+    }
     session.stop();
     assert_eq!(names(&own), ["a", "b"]);
     for name in ["a", "b"] {
@@ -173,6 +175,7 @@ impl Drop for Damage<'_> {
 fn a_damaged_snapshot_is_refused_in_a_sentence_and_can_be_removed() {
     let own = TestContext::fresh();
     let session = Session::start(&own, &SMALL);
+    session.sh("echo good > /root/file; sync").success();
     create(&session, &own, "good");
     let of_good = blobs(&own);
     create(&session, &own, "other");
@@ -233,7 +236,7 @@ fn image(own: &TestContext, digit: char) -> PathBuf {
     mine
 }
 
-/// How many moments are tried; LAMPYR_FAULTS says otherwise.
+/// How many moments are tried; `LAMPYR_FAULTS` says otherwise.
 fn faults() -> u64 {
     std::env::var("LAMPYR_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
 }

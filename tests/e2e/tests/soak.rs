@@ -68,7 +68,8 @@ impl<'a> Stayed<'a> {
     fn start(context: &'a TestContext, dir: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (forward, mount) = (format!("{port}:80"), format!("{}:/m", dir.display()));
-        let session = Session::start(context, &["--forward", &forward, "--mount", &mount]);
+        let flags = ["--forward", &forward, "--mount", &mount, "--checkpoints", "2"];
+        let session = Session::start(context, &flags);
         let started = context.lampyr(["exec", &session.sid, "--detach", REVERSER]).finish();
         assert_eq!(started.status(), Some(0), "{started:?}");
         session.sh("until grep -qs :0050 /proc/net/tcp; do :; done").success();
@@ -96,7 +97,10 @@ impl Worker<'_> {
             10..50 => ("exec", Self::exec),
             50..60 => ("copy", Self::copy),
             60..75 => ("forward", Self::forward),
-            75..90 => ("mount", Self::mount),
+            75..81 => ("mount", Self::mount),
+            81..85 => ("fork", Self::fork),
+            85..87 => ("snapshot", Self::snapshot),
+            87..90 => ("undo", Self::undo),
             90..94 => ("run killed", Self::kill_run),
             94..96 => ("machine killed", Self::kill_machine),
             96..98 => ("owner killed", Self::kill_owner),
@@ -170,6 +174,39 @@ impl Worker<'_> {
             .success();
         assert!(fs::read(self.dir.join("twice")).unwrap() == bytes.repeat(2));
         assert!(fs::read(self.dir.join("new")).unwrap() == bytes);
+    }
+
+    /// Writes a number into the session; what reads it there.
+    fn number(&mut self) -> (String, &'static str) {
+        let number = self.dice.below(1_000_000);
+        self.session.session.sh(&format!("echo {number} > /root/number")).success();
+        (format!("{number}\n"), "cat /root/number")
+    }
+
+    fn fork(&mut self) {
+        let (number, read) = self.number();
+        let told = self.context.lampyr(["fork", &self.session.session.sid]).finish().json();
+        let fork = Session::of(self.context, told["sids"][0].as_str().unwrap());
+        assert_eq!(fork.sh(read).success(), number);
+        fork.sh("echo its own > /root/number").success();
+        fork.stop();
+        assert_eq!(self.session.session.sh(read).success(), number);
+    }
+
+    fn snapshot(&mut self) {
+        let (number, read) = self.number();
+        let (sid, name) = (&self.session.session.sid, format!("s{}", self.dice.below(1 << 40)));
+        self.context.lampyr(["snapshot", "create", sid, &name]).finish().json();
+        let run = self.context.lampyr(["run", "--snapshot", &name, read]).envelope();
+        assert_eq!(run.success(), number);
+        self.context.lampyr(["snapshot", "rm", &name]).finish().json();
+    }
+
+    fn undo(&mut self) {
+        let (number, read) = self.number();
+        self.session.session.sh("rm -rf /root /usr/bin");
+        self.context.lampyr(["undo", &self.session.session.sid]).finish().json();
+        assert_eq!(self.session.session.sh(read).success(), number);
     }
 
     fn kill_run(&mut self) {

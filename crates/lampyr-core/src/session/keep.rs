@@ -60,7 +60,12 @@ impl<'a> Keep<'a> {
     pub(super) async fn obey(&mut self, order: Order, session: &Arc<Session>) {
         match order {
             Order::Copy(dir, open, answer) => drop(answer.send(self.copy(&dir, open).await)),
-            Order::Remember(command, answer) => drop(answer.send(self.remember(&command).await)),
+            Order::Remember(command, answer) => {
+                drop(answer.send(self.remember(&command).await));
+                // The command need not wait for that. Where it fails there is a
+                // layer more than need be.
+                let _ = self.merge().await;
+            }
             Order::Log(answer) => drop(answer.send(self.log())),
             Order::Undo(to, answer) => drop(answer.send(self.undo(to, session).await)),
         }
@@ -94,8 +99,6 @@ impl<'a> Keep<'a> {
         while self.points.len() > self.request.checkpoints as usize {
             self.points.pop_front().inspect(|oldest| forget(&self.dir(oldest.point.number)));
         }
-        // Where that fails there is a layer more than need be.
-        let _ = self.merge().await;
         Ok(())
     }
 
@@ -129,13 +132,11 @@ impl<'a> Keep<'a> {
         // Now, so that what runs hears why it ends.
         session.renew(&self.sandbox);
         before.stop().await;
-        self.sandbox.awake().await?;
-        self.sandbox.set_clock().await?;
-        let channel = self.sandbox.channel();
-        let attaching = self.sandbox.while_alive(mounts.attach(&channel));
-        let attached = tokio::time::timeout(ATTACH_WAIT, attaching).await;
-        let seconds = ATTACH_WAIT.as_secs();
-        attached.map_err(|_| EngineError::Slow { what: "mount", seconds })??;
+        if let Err(e) = self.wake_again(mounts).await {
+            // What it was is gone, and what it is to be does not answer.
+            session.crashed(&self.sandbox, e.to_failure());
+            return Err(e);
+        }
         // What came after it never was.
         let point = self.points[at].point.clone();
         for later in self.points.split_off(at) {
@@ -144,6 +145,15 @@ impl<'a> Keep<'a> {
         let others: Vec<_> = self.points.iter().map(|one| &*one.layers).collect();
         self.sandbox.forget_layers(&others);
         Ok(Point { took_us: micros(begun.elapsed()), ..point })
+    }
+
+    async fn wake_again(&mut self, mounts: Mounts) -> Result<(), Error> {
+        self.sandbox.wake_again().await?;
+        let channel = self.sandbox.channel();
+        let attaching = self.sandbox.while_alive(mounts.attach(&channel));
+        let seconds = ATTACH_WAIT.as_secs();
+        let attached = tokio::time::timeout(ATTACH_WAIT, attaching).await;
+        attached.map_err(|_| EngineError::Slow { what: "mount", seconds })?
     }
 
     /// What it may reach now, which may be less than it was asked for.

@@ -329,7 +329,7 @@ impl Session {
     }
 
     /// Whoever comes too late to be told reads of it.
-    fn crashed(&self, sandbox: &Sandbox, crash: Failure) {
+    pub(super) fn crashed(&self, sandbox: &Sandbox, crash: Failure) {
         let _ = leave_word(sandbox.dir(), &crash);
         self.fate.send_replace(Some(Fate::Crashed(crash)));
         self.live(Happening::MachineEnded);
