@@ -284,7 +284,7 @@ fn a_damaged_template_is_baked_again() {
         ("devices cut short", &|| cut("devices")),
         ("devices flipped", &|| flip("devices", length("devices") / 2)),
         ("disk cut short", &|| cut("disk0.qcow2")),
-        ("disk flipped", &|| flip("disk0.qcow2", length("disk.qcow2") / 2)),
+        ("disk flipped", &|| flip("disk0.qcow2", length("disk0.qcow2") / 2)),
         ("manifest flipped", &|| flip("manifest.json", 0)),
         ("memory gone", &|| fs::remove_file(template.join("memory")).unwrap()),
     ];
