@@ -18,6 +18,7 @@
 //! Everything that comes from the guest is hostile. A frame that breaks a rule
 //! is a [`WireError`], and the conversation ends there.
 
+mod card;
 mod file;
 mod frame;
 mod greeting;
@@ -25,13 +26,14 @@ mod message;
 mod trust;
 mod window;
 
+pub use card::Card;
 pub use file::{FileFacts, FileJob, FileKind, FileMkdir, FileStat, FileWrite, decode_facts};
 pub use frame::{
     Decoder, Frame, HEADER, Kind, Lane, MAX_PAYLOAD, MAX_REQUEST, WireError, encode, split_frame,
 };
 pub use greeting::{GREETING_LEN, Greeting, GreetingScanner};
 pub use message::{
-    Card, Control, Denied, Event, Exec, Exited, Failure, Hello, Job, Mount, NetUse, Point, Request,
+    Control, Denied, Event, Exec, Exited, Failure, Hello, Job, Mount, NetUse, Point, Request,
     Resumed, Start, Status, Welcome, Window, decode_message, encode_message,
 };
 pub use trust::{AUTHORITY, BUNDLE};
