@@ -75,8 +75,13 @@ pub async fn build_snapshot(
     }
     let builder = Builder::start(host, plan, owner).await?;
     let built = builder.build(host, plan, options.step_timeout, request, &made_by, output).await;
-    builder.end(host, options.keep_builder).await?;
-    Ok(Built { snapshot: built?, cached: false })
+    // Without its leash it ends by itself.
+    let ended = builder.end(host, options.keep_builder).await;
+    let snapshot = built?;
+    if options.keep_builder {
+        ended?;
+    }
+    Ok(Built { snapshot, cached: false })
 }
 
 /// What stands for all that a build depends on.

@@ -58,7 +58,7 @@ pub(crate) struct Frozen {
 }
 
 /// How long what runs in a guest may take to stand still.
-const FREEZE_WAIT: Duration = Duration::from_secs(1);
+const FREEZE_WAIT: Duration = Duration::from_secs(10);
 /// How long a guest may take to hear that it goes on.
 const THAW_WAIT: Duration = Duration::from_secs(10);
 
@@ -95,29 +95,30 @@ impl Channel {
     }
 
     /// Stops all that runs in the guest, so that it can be copied: nothing more
-    /// is said to it until the answer is given to [`Self::thaw`].
+    /// is said to it until the answer is given to [`Self::thaw`]. Where this
+    /// fails, some of it may stand still.
     pub(crate) async fn freeze(&self) -> Result<Frozen, ChannelError> {
-        // What does not stop in time waits in the kernel, and stops as soon as
-        // it leaves it.
-        let stopped = self.ask(&Request::Freeze);
-        if let Ok(Err(e)) = tokio::time::timeout(FREEZE_WAIT, stopped).await {
-            return Err(e);
-        }
-        // Asked once more, now as the last thing that is said: with the answer
-        // the guest has heard all of it.
-        let (release, until) = oneshot::channel();
-        let request = encode_message(&Request::Freeze);
-        let stream = Stream::open(&self.commands, request, Some(until)).await;
-        let mut stream = stream.map_err(|_| self.verdict())?;
-        match tokio::time::timeout(FREEZE_WAIT, stream.next()).await {
-            Ok(Some(_)) | Err(_) => Ok(Frozen { _release: release }),
-            Ok(None) => Err(self.verdict()),
-        }
+        let freezing = async {
+            self.ask(&Request::Freeze).await?;
+            // Asked once more, now as the last thing that is said: with the
+            // answer the guest has heard all of it.
+            let (release, until) = oneshot::channel();
+            let request = encode_message(&Request::Freeze);
+            let stream = Stream::open(&self.commands, request, Some(until)).await;
+            self.answer(stream.map_err(|_| self.verdict())?).await?;
+            Ok(Frozen { _release: release })
+        };
+        let frozen = tokio::time::timeout(FREEZE_WAIT, freezing).await;
+        frozen.map_err(|_| ChannelError::Silent(FREEZE_WAIT.as_secs()))?
     }
 
     /// Lets what runs in the guest go on. It is told first what time it is, in
     /// nanoseconds since 1970: its clocks stood still, too.
-    pub(crate) async fn thaw(&self, frozen: Frozen, clock_ns: u64) -> Result<(), ChannelError> {
+    pub(crate) async fn thaw(
+        &self,
+        frozen: Option<Frozen>,
+        clock_ns: u64,
+    ) -> Result<(), ChannelError> {
         drop(frozen);
         let going = async {
             let told = self.open(&Request::Clock(clock_ns)).await?;

@@ -15,8 +15,8 @@ use lampyr_store::{Store, at, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::Saved;
-use crate::template::{DEVICES, Description, Ground, Moment, layer_name};
-use crate::{Access, Error, SessionRequest};
+use crate::template::{DEVICES, Description, FileId, Ground, Moment, layer_name};
+use crate::{Access, Error, Host, SessionRequest};
 
 const NOTE: &str = "copy.json";
 pub(crate) const PAGES: &str = "pages";
@@ -26,6 +26,9 @@ pub(crate) const PAGES: &str = "pages";
 struct Note {
     of: Description,
     template: PathBuf,
+    memory: FileId,
+    /// The engine that the machine runs on.
+    engine: String,
     layers: usize,
     snapshot: Option<Digest>,
     pause_us: u64,
@@ -36,6 +39,8 @@ struct Note {
 #[derive(Debug)]
 pub(crate) struct Copy {
     pub(crate) ground: Ground,
+    /// The engine that the machine runs on.
+    pub(crate) engine: String,
     /// How long the machine stood still.
     pub(crate) pause: Duration,
     /// What the session was asked to be.
@@ -55,6 +60,7 @@ impl Copy {
         saved: &Saved,
         ground: &Ground,
         request: &SessionRequest,
+        host: &Host,
     ) -> Result<(), Error> {
         for (number, layer) in ground.layers.iter().enumerate() {
             let name = dir.join(layer_name(number));
@@ -63,6 +69,8 @@ impl Copy {
         let note = Note {
             of: Description::of(&ground.image, ground.shape),
             template: ground.template.clone(),
+            memory: ground.memory,
+            engine: host.engine.fingerprint(),
             layers: ground.layers.len(),
             snapshot: ground.snapshot,
             pause_us: u64::try_from(saved.pause.as_micros()).unwrap_or(u64::MAX),
@@ -81,11 +89,12 @@ impl Copy {
             image: Image::find_any(store, &reference)?,
             shape: note.of.shape(),
             template: note.template,
+            memory: note.memory,
             layers: (0..note.layers).map(|i| dir.join(layer_name(i))).collect(),
             snapshot: note.snapshot,
         };
         let pause = Duration::from_micros(note.pause_us);
-        Ok(Self { ground, pause, request: note.request })
+        Ok(Self { ground, engine: note.engine, pause, request: note.request })
     }
 
     /// The pages that changed since the machine was restored.

@@ -178,6 +178,9 @@ pub enum Error {
     /// Nothing is remembered of what a session was then.
     #[error("{}", no_point(*.0))]
     NoPoint(Option<u64>),
+    /// The template of a running machine was made again meanwhile.
+    #[error("what the VM was restored from was replaced, and a copy needs it")]
+    TemplateReplaced,
     /// What a fork was made of is gone.
     #[error("what the fork was made of is gone")]
     ForkGone,
@@ -350,6 +353,7 @@ impl Error {
             Self::HoldsSecrets => {
                 Some("--with-secrets copies it all the same, without their values".into())
             }
+            Self::TemplateReplaced => Some("start another session".into()),
             Self::NoSnapshot(_) => Some("`lampyr snapshot list` shows those that there are".into()),
             Self::SnapshotTaken(name) => Some(format!("`lampyr snapshot rm {name}` removes it")),
             Self::SnapshotNeeded { .. } => Some("--force removes both".into()),

@@ -97,6 +97,7 @@ pub async fn fork(
     let staging = host.store.stage()?;
     let client = SessionClient::connect(host.store.root(), word).await?;
     let copy = client.copy_to(staging.path(), wanted.with_secrets).await?;
+    same_engine(host, &copy)?;
     let (id, _held) = template(host, &copy, &staging)?;
     drop(staging);
     let request = SessionRequest {
@@ -117,6 +118,15 @@ async fn start(
     owner: io::Result<Command>,
 ) -> Result<(SandboxId, Leash), Error> {
     hand_over(request, owner.map_err(Error::Owner)?).await
+}
+
+/// What one engine saved no other restores.
+fn same_engine(host: &Host, copy: &Copy) -> Result<(), Error> {
+    let (theirs, ours) = (&copy.engine, host.engine.fingerprint());
+    if *theirs == ours {
+        return Ok(());
+    }
+    Err(Error::Incompatible(format!("it needs {theirs}, here is {ours}")))
 }
 
 /// All that were started, or none of them where one could not be.

@@ -2,6 +2,7 @@
 //! thread of ours answers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lampyr_mount::{Export, Server};
 use lampyr_proto::{Control, Event, Lane, Request};
@@ -12,6 +13,9 @@ use tokio::runtime::Handle;
 
 use crate::channel::{Channel, Incoming, Stream};
 use crate::{Error, volume};
+
+/// How long a guest may take to mount something.
+const MOUNT_WAIT: Duration = Duration::from_secs(30);
 
 /// A directory of this host's that a guest sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +94,9 @@ async fn attach(channel: &Channel, open: Open) -> Result<(), Error> {
     let Open { request, server, lock } = open;
     let what = request.path.clone();
     let mut stream = channel.open(&Request::Mount(request)).await?;
-    match stream.next().await {
+    let answered = tokio::time::timeout(MOUNT_WAIT, stream.next()).await;
+    let late = |_| Error::Mount { what: what.clone(), why: "the VM did not answer".to_owned() };
+    match answered.map_err(late)? {
         Some(Incoming::Event(Event::Done)) => {}
         Some(Incoming::Event(Event::Failed(why))) => return Err(Error::Mount { what, why }),
         Some(_) => return Err(Error::Agent("the agent answered out of turn".into())),

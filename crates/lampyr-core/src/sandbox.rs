@@ -13,7 +13,7 @@ use lampyr_store::{Lock, Part, Store, at};
 use lampyr_types::SandboxId;
 use tokio::net::UnixStream;
 
-use crate::channel::{Channel, Stream};
+use crate::channel::{Channel, Frozen, Stream};
 use crate::copy::PAGES;
 use crate::private::Place;
 use crate::template::{DEVICES, Ground, Hold, Template, connection, create};
@@ -77,8 +77,9 @@ pub(crate) struct Home {
     lock: Option<Lock>,
     /// Keeps what its machine stands on where it is.
     _hold: Option<Arc<Hold>>,
-    /// How many disk layers were made in it.
+    /// How many disk layers were made in it, and which is written to.
     layers: usize,
+    top: usize,
     /// Whether the directory stays.
     left: bool,
 }
@@ -87,14 +88,14 @@ impl Home {
     fn make(host: &Host, id: SandboxId, hold: Arc<Hold>) -> Result<Self, Error> {
         let path = host.store.dir(Part::Sandboxes)?.join(id.to_string());
         std::fs::create_dir(&path).map_err(at(&path))?;
-        let mut home = Self { path, lock: None, _hold: Some(hold), layers: 0, left: false };
+        let mut home = Self { path, lock: None, _hold: Some(hold), layers: 0, top: 0, left: false };
         home.lock = Some(Lock::wait(&home.path.join("lock"))?);
         Ok(home)
     }
 
     /// The directory of a sandbox that somebody else owns and removes.
     pub(crate) fn of_another(path: PathBuf) -> Self {
-        Self { path, lock: None, _hold: None, layers: 0, left: true }
+        Self { path, lock: None, _hold: None, layers: 0, top: 0, left: true }
     }
 
     /// Where it is.
@@ -102,18 +103,25 @@ impl Home {
         &self.path
     }
 
-    /// Makes a new layer of its disk.
-    fn layer(&mut self, host: &Host, size: u64) -> Result<File, Error> {
-        let path = self.layer_path(self.layers);
-        host.engine.make_layer(&path, size).map_err(at(&path))?;
+    /// Makes a new layer of its disk; with its number.
+    fn layer(&mut self, host: &Host, size: u64) -> Result<(usize, File), Error> {
+        let number = self.layers;
+        let path = self.layer_path(number);
         self.layers += 1;
-        Ok(File::options().read(true).write(true).open(&path).map_err(at(&path))?)
+        host.engine.make_layer(&path, size).map_err(at(&path))?;
+        Ok((number, File::options().read(true).write(true).open(&path).map_err(at(&path))?))
     }
 
-    /// Forgets the layer that was made last, which nobody writes to.
-    fn drop_layer(&mut self) {
-        self.layers = self.layers.saturating_sub(1);
-        let _ = std::fs::remove_file(self.layer_path(self.layers));
+    /// A layer is the one that is written to from now on; returns where the one
+    /// is that was before.
+    fn put_on(&mut self, number: usize) -> PathBuf {
+        let before = std::mem::replace(&mut self.top, number);
+        self.layer_path(before)
+    }
+
+    /// Forgets a layer that nobody writes to.
+    fn drop_layer(&mut self, number: usize) {
+        let _ = std::fs::remove_file(self.layer_path(number));
     }
 
     fn layer_path(&self, number: usize) -> PathBuf {
@@ -140,7 +148,7 @@ impl Resting {
     ) -> Result<Self, Error> {
         let id = SandboxId::random();
         let mut home = Home::make(host, id, template.hold.clone())?;
-        let disk = home.layer(host, template.shape.disk.as_bytes())?;
+        let (_, disk) = home.layer(host, template.shape.disk.as_bytes())?;
         let restore = template.restore(disk)?;
         trace.done("layer");
         let mut machine = host.engine.restore(&template.shape.spec, restore).await?;
@@ -210,37 +218,35 @@ impl Sandbox {
     /// gets a new layer, and what it was until now is all in
     /// [`Self::ground`].
     pub(crate) async fn copy(&mut self, host: &Host, dir: &Path) -> Result<Saved, Error> {
-        let Some(mut ground) = self.ground.clone() else { return Err(Error::NotOurs) };
-        let written = self.home.layer_path(self.home.layers - 1);
-        let layer = self.home.layer(host, ground.shape.disk.as_bytes())?;
+        let Some(ground) = &mut self.ground else { return Err(Error::NotOurs) };
         let (pages, devices) = (create(&dir.join(PAGES))?, create(&dir.join(DEVICES))?);
-        let copied = self.copy_frozen(CopyTo { pages, devices, layer }).await;
-        match copied {
-            Ok((saved, true)) => {
-                ground.layers.push(written);
-                self.ground = Some(ground);
-                Ok(saved)
+        let (number, layer) = self.home.layer(host, ground.shape.disk.as_bytes())?;
+        let channel = self.channel.clone();
+        let begun = Instant::now();
+        let frozen = self.freeze().await.inspect_err(|_| self.home.drop_layer(number))?;
+        let copied = self.machine.copy(CopyTo { pages, devices, layer }).await;
+        // Whatever comes of the rest, its disk is what the machine says.
+        match (&copied, &mut self.ground) {
+            (Ok(copied), Some(ground)) if copied.layered => {
+                ground.layers.push(self.home.put_on(number));
             }
-            Ok((saved, false)) => {
-                self.home.drop_layer();
-                Ok(saved)
-            }
-            Err(e) => {
-                self.home.drop_layer();
-                Err(e)
-            }
+            _ => self.home.drop_layer(number),
         }
+        self.while_alive(async { Ok(channel.thaw(Some(frozen), clock_ns()).await?) }).await?;
+        copied?;
+        Ok(Saved { pause: begun.elapsed() })
     }
 
     /// What runs in the guest stands still while it is copied: a copy must not
-    /// run before it knows who it is. Returns whether its disk has a new layer.
-    async fn copy_frozen(&mut self, to: CopyTo) -> Result<(Saved, bool), Error> {
+    /// run before it knows who it is.
+    async fn freeze(&mut self) -> Result<Frozen, Error> {
         let channel = self.channel.clone();
-        let begun = Instant::now();
-        let frozen = self.while_alive(async { Ok(channel.freeze().await?) }).await?;
-        let copied = self.machine.copy(to).await;
-        self.while_alive(async { Ok(channel.thaw(frozen, clock_ns()).await?) }).await?;
-        Ok((Saved { pause: begun.elapsed() }, copied?.layered))
+        let frozen = self.while_alive(async { Ok(channel.freeze().await?) }).await;
+        if frozen.is_err() {
+            // It may have heard so much of it that it stands still.
+            let _ = channel.thaw(None, clock_ns()).await;
+        }
+        frozen
     }
 
     /// Makes it what it was when it was copied into `dir`, its disk the layers
@@ -256,15 +262,19 @@ impl Sandbox {
     ) -> Result<Box<dyn Machine>, Error> {
         let Some(mut ground) = self.ground.clone() else { return Err(Error::NotOurs) };
         ground.layers = layers.to_vec();
-        let top = self.home.layer(host, ground.shape.disk.as_bytes())?;
-        let restore = ground.restore(dir, top)?;
-        let restored = host.engine.restore(&ground.shape.spec, restore).await;
-        let mut machine = restored.inspect_err(|_| self.home.drop_layer())?;
+        let (number, top) = self.home.layer(host, ground.shape.disk.as_bytes())?;
+        let restored = async {
+            let restore = ground.restore(dir, top)?;
+            Ok::<_, Error>(host.engine.restore(&ground.shape.spec, restore).await?)
+        };
+        let restored = restored.await;
+        let mut machine = restored.inspect_err(|_| self.home.drop_layer(number))?;
         let channel = Channel::greet(connection(&mut *machine)?);
         // Its name on a private network is free only now.
         drop(self.place.take());
         (self.place, self.network) = join(&host.store, access, &mut *machine, self.id, &self.home)?;
         let before = std::mem::replace(&mut self.machine, machine);
+        self.home.put_on(number);
         self.channel = channel;
         self.beneath = ground.layers.len();
         self.ground = Some(ground);
@@ -299,7 +309,7 @@ impl Sandbox {
     pub(crate) fn forget_layers(&self, others: &[&[PathBuf]]) {
         let ground = self.ground.iter().flat_map(|ground| &ground.layers);
         let needed: Vec<_> = others.iter().copied().flatten().chain(ground).collect();
-        for number in 0..self.home.layers.saturating_sub(1) {
+        for number in (0..self.home.layers).filter(|number| *number != self.home.top) {
             let path = self.home.layer_path(number);
             if !needed.contains(&&path) {
                 // It may be gone already; and `clean` finds it if not.
@@ -347,7 +357,9 @@ impl Sandbox {
         for _ in 0..CLOCK_TRIES {
             let begun = Instant::now();
             let told = async { Ok(channel.ask(&Request::Clock(clock_ns())).await?) };
-            self.while_alive(told).await?;
+            let told = tokio::time::timeout(self.patience, self.while_alive(told)).await;
+            let seconds = self.patience.as_secs();
+            told.map_err(|_| EngineError::Slow { what: "set its clock", seconds })??;
             if begun.elapsed() < CLOCK_ERROR {
                 break;
             }

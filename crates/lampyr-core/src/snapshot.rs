@@ -119,9 +119,10 @@ pub(crate) async fn take(
     let keeping = keep(host, request, &copy, made_by, staging.path());
     let snapshot = keeping?;
     drop((task, staging));
-    // Whoever launches from it finds its template ready.
+    // Whoever launches from it finds its template ready, or makes it, and hears
+    // why that cannot be.
     let origin = Origin::Snapshot(request.name.clone());
-    Template::get(host, &origin, copy.ground.shape).await?;
+    let _ = Template::get(host, &origin, copy.ground.shape).await;
     Ok(Taken { snapshot, pause })
 }
 
@@ -175,7 +176,8 @@ fn keep(
     let replaced = index.put(&request.name, descriptor.clone());
     index.write(&dir)?;
     if replaced.is_some() {
-        sweep(&host.store, &dir, &index)?;
+        // It is there: what is not removed now is removed later.
+        let _ = sweep(&host.store, &dir, &index);
     }
     look(&dir, &index, &request.name, descriptor.digest)
 }

@@ -54,6 +54,15 @@ pub(crate) struct Template {
     pub(crate) shape: Shape,
     /// The snapshot that it was made of.
     snapshot: Option<Digest>,
+    memory: FileId,
+}
+
+/// Which file one is, whatever its name: its file system and its number there.
+pub(crate) type FileId = (u64, u64);
+
+fn identity(file: &File) -> std::io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// What keeps a template's parts where they are for as long as it is there.
@@ -101,6 +110,7 @@ impl Template {
             image: purpose.image.clone(),
             hold: purpose.hold.clone(),
             disks,
+            memory: identity(&memory).ok()?,
             machine: MachineImage { memory, devices },
             shape: purpose.shape,
             snapshot: match &purpose.from {
@@ -141,6 +151,7 @@ impl Template {
             image: self.image.clone(),
             shape: self.shape,
             template: self.dir.clone(),
+            memory: self.memory,
             layers: (0..self.disks.len()).map(|i| self.dir.join(layer_name(i))).collect(),
             snapshot: self.snapshot,
         }
@@ -154,6 +165,8 @@ pub(crate) struct Ground {
     pub(crate) shape: Shape,
     /// The template that it was restored from.
     pub(crate) template: PathBuf,
+    /// Which file its memory was there.
+    pub(crate) memory: FileId,
     /// The layers of its disk above the image, all but the one that it writes.
     pub(crate) layers: Vec<PathBuf>,
     /// The snapshot that the template was made of.
@@ -181,10 +194,15 @@ impl Ground {
         self.template.join(MEMORY)
     }
 
-    /// The memory that it began with.
+    /// The memory that it began with, if it is there still.
     pub(crate) fn memory(&self) -> Result<File, Error> {
         let path = self.memory_path();
-        Ok(File::open(&path).map_err(at(&path))?)
+        let memory = File::open(&path).map_err(at(&path))?;
+        if identity(&memory).map_err(at(&path))? == self.memory {
+            Ok(memory)
+        } else {
+            Err(Error::TemplateReplaced)
+        }
     }
 }
 

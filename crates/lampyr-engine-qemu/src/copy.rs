@@ -35,8 +35,12 @@ impl QemuMachine {
         let layer = Layer { name: format!("copy{number}"), set: layer_set };
         self.monitor(&layer_node(&layer.name, layer_set)).await?;
         let begun = Instant::now();
-        let saved = self.save_paused(memory, to.pages, &layer, devices_set).await;
+        let saved = self.save_paused(memory, to.pages, &layer, (devices_set, to.devices)).await;
         let resumed = self.monitor(&[json!({"execute": "cont"})]).await;
+        if resumed.is_err() {
+            // One that stands still for ever is worse than none.
+            self.kill();
+        }
         let pause = begun.elapsed();
         let mut undo = vec![forget(devices_set)];
         if !matches!(saved, Ok(true)) {
@@ -46,8 +50,6 @@ impl QemuMachine {
         let _ = self.monitor(&undo).await;
         let layered = saved.map_err(not_copied)?;
         resumed.map_err(not_copied)?;
-        let mut devices = to.devices;
-        complete(&mut devices, &self.began).map_err(io("keep the state of the devices"))?;
         Ok(Copied { pause, layered })
     }
 
@@ -70,15 +72,16 @@ impl QemuMachine {
         memory: GuestMemory,
         pages: File,
         layer: &Layer,
-        devices: usize,
+        (set, mut devices): (usize, File),
     ) -> Result<bool, EngineError> {
-        let filename = format!("/dev/fdset/{devices}");
+        let filename = format!("/dev/fdset/{set}");
         let arguments = json!({"filename": filename, "live": false});
         let save = json!({"execute": "xen-save-devices-state", "arguments": arguments});
         self.monitor(&[json!({"execute": "stop"}), save]).await?;
         let saving = tokio::task::spawn_blocking(move || memory.save(pages));
         let saved = saving.await.map_err(|e| io("copy the VM's memory")(e.into()))?;
         saved.map_err(io("copy the VM's memory"))?;
+        complete(&mut devices, &self.began).map_err(io("keep the state of the devices"))?;
         self.put_on(layer).await
     }
 

@@ -54,7 +54,8 @@ impl QemuMachine {
     /// How often the guest has written to its disk.
     async fn writes(&mut self) -> Result<u64, EngineError> {
         let told = self.ask(&json!({"execute": "query-blockstats"})).await?;
-        let disks = told.as_array().into_iter().flatten();
+        let none = || EngineError::NotCopied("QEMU does not say what it wrote".into());
+        let disks = told.as_array().ok_or_else(none)?.iter();
         let counted = |disk: &Value, what: &str| disk["stats"][what].as_u64().unwrap_or(0);
         let kinds = ["wr_operations", "unmap_operations", "zone_append_operations"];
         Ok(disks.map(|disk| kinds.iter().map(|kind| counted(disk, kind)).sum::<u64>()).sum())

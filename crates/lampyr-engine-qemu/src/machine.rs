@@ -86,17 +86,29 @@ impl QemuMachine {
     /// Runs monitor commands, in time.
     pub(crate) async fn monitor(&mut self, commands: &[Value]) -> Result<(), EngineError> {
         let done = tokio::time::timeout(MONITOR_WAIT, self.qmp.run(commands)).await;
-        let slow = EngineError::Slow { what: "answer", seconds: MONITOR_WAIT.as_secs() };
-        match done.map_err(|_| slow).and_then(|done| done) {
+        match done.map_err(|_| self.silent()).and_then(|done| done) {
             Ok(()) => Ok(()),
             Err(e) => Err(self.explain(e).await),
         }
     }
 
+    /// A monitor that does not answer in time may answer later, and out of
+    /// turn: its machine is ended.
+    fn silent(&mut self) -> EngineError {
+        self.kill();
+        EngineError::Slow { what: "answer", seconds: MONITOR_WAIT.as_secs() }
+    }
+
+    /// Ends the process at once.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.child.start_kill();
+    }
+
     /// Asks the monitor something, in time.
     pub(crate) async fn ask(&mut self, question: &Value) -> Result<Value, EngineError> {
-        let slow = |_| EngineError::Slow { what: "answer", seconds: MONITOR_WAIT.as_secs() };
-        tokio::time::timeout(MONITOR_WAIT, self.qmp.ask(question)).await.map_err(slow)?
+        let answered = tokio::time::timeout(MONITOR_WAIT, self.qmp.ask(question)).await;
+        answered.map_err(|_| self.silent())?
     }
 
     /// Waits until a layer of the disk was put into another, in time.
@@ -128,8 +140,8 @@ impl QemuMachine {
         command: &Value,
         fd: BorrowedFd<'_>,
     ) -> Result<(), EngineError> {
-        let slow = |_| EngineError::Slow { what: "answer", seconds: MONITOR_WAIT.as_secs() };
-        tokio::time::timeout(MONITOR_WAIT, self.qmp.give(command, fd)).await.map_err(slow)?
+        let given = tokio::time::timeout(MONITOR_WAIT, self.qmp.give(command, fd)).await;
+        given.map_err(|_| self.silent())?
     }
 
     /// The process.

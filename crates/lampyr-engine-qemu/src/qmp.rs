@@ -34,10 +34,16 @@ impl Qmp {
     pub(crate) async fn run(&mut self, commands: &[Value]) -> Result<(), EngineError> {
         let text: String = commands.iter().map(|c| format!("{c}\n")).collect();
         self.send(text.as_bytes()).await?;
+        let mut refused = Ok(());
         for _ in commands {
-            self.answer().await?;
+            match self.answer().await {
+                Ok(_) => {}
+                // Each has an answer still, and is not to be taken for a later one's.
+                Err(e @ EngineError::BadImage(_)) => refused = refused.and(Err(e)),
+                Err(e) => return Err(e),
+            }
         }
-        Ok(())
+        refused
     }
 
     /// Asks something that has an answer.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use lampyr_engine::EngineError;
 use lampyr_proto::Point;
 use tokio::sync::oneshot;
 
@@ -17,8 +16,6 @@ use crate::{Access, Error, Host, SessionRequest};
 
 use super::owner::Session;
 
-/// How long everything may take to be mounted again.
-const ATTACH_WAIT: Duration = Duration::from_secs(30);
 /// As much of a command as is remembered, in characters.
 const MAX_COMMAND: usize = 200;
 
@@ -78,7 +75,7 @@ impl<'a> Keep<'a> {
         }
         let saved = self.sandbox.copy(self.host, dir).await?;
         let ground = self.sandbox.ground().ok_or(Error::NotOurs)?;
-        Copy::leave(dir, &saved, ground, self.request)
+        Copy::leave(dir, &saved, ground, self.request, self.host)
     }
 
     async fn remember(&mut self, command: &str) -> Result<(), Error> {
@@ -150,10 +147,7 @@ impl<'a> Keep<'a> {
     async fn wake_again(&mut self, mounts: Mounts) -> Result<(), Error> {
         self.sandbox.wake_again().await?;
         let channel = self.sandbox.channel();
-        let attaching = self.sandbox.while_alive(mounts.attach(&channel));
-        let seconds = ATTACH_WAIT.as_secs();
-        let attached = tokio::time::timeout(ATTACH_WAIT, attaching).await;
-        attached.map_err(|_| EngineError::Slow { what: "mount", seconds })?
+        self.sandbox.while_alive(mounts.attach(&channel)).await
     }
 
     /// What it may reach now, which may be less than it was asked for.

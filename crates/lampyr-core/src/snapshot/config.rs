@@ -50,7 +50,7 @@ impl Config {
         let ground = &copy.ground;
         Self {
             of: Description::of(&ground.image, ground.shape),
-            engine: host.engine.fingerprint(),
+            engine: copy.engine.clone(),
             arch: std::env::consts::ARCH.to_owned(),
             cpu: cpu(host.accel),
             kit: host.kit.manifest.digest.clone(),
