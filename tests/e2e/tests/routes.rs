@@ -65,6 +65,7 @@ fn every_route_does_what_it_says() {
     rest(&mut c);
     past(&mut c);
     snapshots(&mut c);
+    builds(&mut c);
 
     let (status, one) = c.json("POST", &format!("{BOX}/detach"), "", &Value::Null);
     assert_eq!((status, &one["attached"]), (200, &json!(false)));
@@ -383,6 +384,36 @@ fn snapshots(c: &mut Caller<'_>) {
     let (status, told) =
         c.server.json("POST", "/v1/sandboxes", &json!({"snapshot": taken["name"]}));
     assert_eq!((status, &told["error"]), (404, &json!("connection_failed")), "{told}");
+}
+
+/// What is built is told step by step, and a step that fails is named.
+fn builds(c: &mut Caller<'_>) {
+    let route = "/v1/snapshots/build";
+    let setup = json!(["echo one", {"kind": "shell", "script": "echo two; exit 3", "description": "fails"}]);
+    let resources = json!({"cpus": 1, "memory": "256M"});
+    let mut config = json!({
+        "name": name("serve-b"), "image": "default", "resources": resources, "setup": setup,
+    });
+    let told = c.ask("POST", route, "", json!({"config": config}).to_string().as_bytes()).text();
+    let step = "event: step\ndata: {\"count\":2,\"description\":\"echo one\",\"index\":1}";
+    assert!(told.contains(step) && told.contains("\"data\":\"one\\n\""), "{told}");
+    let last = told.trim_end().rsplit("\n\n").next().unwrap();
+    let named = last.contains("\"index\":2") && last.contains("\"output\":\"two\\n\"");
+    assert!(last.starts_with("event: failed\n") && named, "{last}");
+
+    config["setup"] = json!(["echo one"]);
+    for cached in [false, true] {
+        let asked = json!({"config": config}).to_string();
+        let told = c.ask("POST", route, "", asked.as_bytes()).text();
+        let last = told.trim_end().rsplit("\n\n").next().unwrap();
+        let expected = format!("\"cached\":{cached}");
+        assert!(last.starts_with("event: built\n") && last.contains(&expected), "{last}");
+    }
+    config["setpu"] = json!([]);
+    let (status, refused) = c.json("POST", route, "", &json!({"config": config}));
+    assert_eq!((status, &refused["hint"]), (400, &json!("did you mean 'setup'?")), "{refused}");
+    let built = format!("/v1/snapshots/{}", name("serve-b"));
+    assert_eq!(c.server.json("DELETE", &built, &Value::Null).0, 200);
 }
 
 /// What is launched is what was saved, and nothing else can be asked for.
