@@ -32,7 +32,7 @@ pub(crate) struct Config {
     /// The snapshot that it was built on.
     pub(crate) parent: Option<Digest>,
     /// The recipe that it was built by.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) made_by: Option<String>,
     /// When it was taken.
     pub(crate) created: jiff::Timestamp,
