@@ -155,7 +155,8 @@ fn mapping(line: &str, file: &std::fs::Metadata) -> Option<Mapping> {
     let (offset, device, inode) = (words.next()?, words.next()?, words.next()?);
     let hex = |text| u64::from_str_radix(text, 16).ok();
     let (major, minor) = device.split_once(':')?;
-    let device = rustix::fs::makedev(hex(major)? as u32, hex(minor)? as u32);
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "it is u64 on Linux")]
+    let device = rustix::fs::makedev(hex(major)? as u32, hex(minor)? as u32) as u64;
     if inode.parse() != Ok(file.ino()) || device != file.dev() {
         return None;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lampyr_engine::{Pages, Stretch};
 use lampyr_store::{Staging, at};
-use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, ioctl_ficlone, seek};
+use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
 use super::Purpose;
@@ -48,24 +48,16 @@ fn remember(moment: &Moment, path: &Path) -> Result<(), Error> {
     for pages in &moment.pages {
         let put = |at, stretch: Stretch<'_>| match stretch {
             Stretch::Data(bytes) => memory.write_all_at(bytes, at),
-            Stretch::Zero(length) => clear(&memory, at, length),
+            Stretch::Zero(length) => sys::clear(&memory, at, length),
         };
         pages.each(put).map_err(at(path))?;
     }
     Ok(memory.set_permissions(std::fs::Permissions::from_mode(0o444)).map_err(at(path))?)
 }
 
-fn clear(file: &File, at: u64, length: u64) -> io::Result<()> {
-    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    match fallocate(file, hole, at, length) {
-        Err(Errno::OPNOTSUPP) => file.write_all_at(&vec![0; length as usize], at),
-        other => Ok(other?),
-    }
-}
-
 /// Makes `to` the same as `from`, holes and all.
 fn duplicate(from: &File, to: &File) -> io::Result<()> {
-    if ioctl_ficlone(to, from).is_ok() {
+    if sys::share(from, to) {
         return Ok(());
     }
     let size = from.metadata()?.len();
@@ -78,18 +70,75 @@ fn duplicate(from: &File, to: &File) -> io::Result<()> {
             Err(e) => return Err(e.into()),
         };
         at = seek(from, SeekFrom::Hole(start))?;
-        copy_range(from, to, start..at)?;
+        sys::copy_range(from, to, start..at)?;
     }
     Ok(())
 }
 
-fn copy_range(from: &File, to: &File, range: std::ops::Range<u64>) -> io::Result<()> {
-    let (mut read, mut written) = (range.start, range.start);
-    while read < range.end {
-        let left = (range.end - read) as usize;
-        if copy_file_range(from, Some(&mut read), to, Some(&mut written), left)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+#[cfg(target_os = "linux")]
+mod sys {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+
+    use rustix::fs::{FallocateFlags, copy_file_range, fallocate, ioctl_ficlone};
+    use rustix::io::Errno;
+
+    /// Makes `to` a file of the same blocks, where the file system can.
+    pub(super) fn share(from: &File, to: &File) -> bool {
+        ioctl_ficlone(to, from).is_ok()
+    }
+
+    pub(super) fn clear(file: &File, at: u64, length: u64) -> io::Result<()> {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(file, hole, at, length) {
+            Err(Errno::OPNOTSUPP) => file.write_all_at(&vec![0; length as usize], at),
+            other => Ok(other?),
         }
     }
-    Ok(())
+
+    pub(super) fn copy_range(
+        from: &File,
+        to: &File,
+        range: std::ops::Range<u64>,
+    ) -> io::Result<()> {
+        let (mut read, mut written) = (range.start, range.start);
+        while read < range.end {
+            let left = (range.end - read) as usize;
+            if copy_file_range(from, Some(&mut read), to, Some(&mut written), left)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No machine is copied here, so that this need not be quick.
+#[cfg(not(target_os = "linux"))]
+mod sys {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+
+    pub(super) fn share(_from: &File, _to: &File) -> bool {
+        false
+    }
+
+    pub(super) fn clear(file: &File, at: u64, length: u64) -> io::Result<()> {
+        file.write_all_at(&vec![0; length as usize], at)
+    }
+
+    pub(super) fn copy_range(
+        from: &File,
+        to: &File,
+        range: std::ops::Range<u64>,
+    ) -> io::Result<()> {
+        let mut buffer = vec![0; 1 << 20];
+        for at in range.clone().step_by(buffer.len()) {
+            let length = (range.end - at).min(buffer.len() as u64) as usize;
+            from.read_exact_at(&mut buffer[..length], at)?;
+            to.write_all_at(&buffer[..length], at)?;
+        }
+        Ok(())
+    }
 }
