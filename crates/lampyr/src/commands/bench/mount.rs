@@ -25,8 +25,7 @@ os.mkdir(where)
 def make(first):
     for i in range(first, files, threads):
         file = os.open(f"{where}/{i}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-        os.write(file, b"x
-")
+        os.write(file, b"x")
         os.close(file)
 begun = time.monotonic()
 all = [threading.Thread(target=make, args=(i,)) for i in range(threads)]
