@@ -218,9 +218,9 @@ impl Sandbox {
     /// gets a new layer, and what it was until now is all in
     /// [`Self::ground`].
     pub(crate) async fn copy(&mut self, host: &Host, dir: &Path) -> Result<Saved, Error> {
-        let Some(ground) = &mut self.ground else { return Err(Error::NotOurs) };
+        let size = self.ground.as_ref().ok_or(Error::NotOurs)?.shape.disk.as_bytes();
         let (pages, devices) = (create(&dir.join(PAGES))?, create(&dir.join(DEVICES))?);
-        let (number, layer) = self.home.layer(host, ground.shape.disk.as_bytes())?;
+        let (number, layer) = self.home.layer(host, size)?;
         let channel = self.channel.clone();
         let begun = Instant::now();
         let frozen = self.freeze().await.inspect_err(|_| self.home.drop_layer(number))?;
@@ -250,7 +250,8 @@ impl Sandbox {
     }
 
     /// Makes it what it was when it was copied into `dir`, its disk the layers
-    /// of then; where that fails it is what it was before. Returns the machine
+    /// of then; where that fails it is what it was before, but for its place on
+    /// a private network where that could not be taken again. Returns the machine
     /// that it had. Whoever holds its channel or its network must ask for the
     /// new ones; it knows nothing of itself before [`Self::wake_again`].
     pub(crate) async fn go_back(
@@ -265,14 +266,17 @@ impl Sandbox {
         let (number, top) = self.home.layer(host, ground.shape.disk.as_bytes())?;
         let restored = async {
             let restore = ground.restore(dir, top)?;
-            Ok::<_, Error>(host.engine.restore(&ground.shape.spec, restore).await?)
+            let mut machine = host.engine.restore(&ground.shape.spec, restore).await?;
+            let channel = Channel::greet(connection(&mut *machine)?);
+            // Its name on a private network is free only now.
+            drop(self.place.take());
+            let joined = join(&host.store, access, &mut *machine, self.id, &self.home)?;
+            Ok((machine, channel, joined))
         };
-        let restored = restored.await;
-        let mut machine = restored.inspect_err(|_| self.home.drop_layer(number))?;
-        let channel = Channel::greet(connection(&mut *machine)?);
-        // Its name on a private network is free only now.
-        drop(self.place.take());
-        (self.place, self.network) = join(&host.store, access, &mut *machine, self.id, &self.home)?;
+        let restored: Result<_, Error> = restored.await;
+        let restored = restored.inspect_err(|_| self.home.drop_layer(number));
+        let (machine, channel, joined) = restored?;
+        (self.place, self.network) = joined;
         let before = std::mem::replace(&mut self.machine, machine);
         self.home.put_on(number);
         self.channel = channel;
@@ -301,7 +305,8 @@ impl Sandbox {
         let Some(above) = pairs.find(goes) else { return Ok(None) };
         self.machine.merge(above - 1 - self.beneath).await?;
         let merged = ground.layers.remove(above);
-        std::fs::remove_file(&merged).map_err(at(&merged))?;
+        // What stays goes with the sandbox's directory.
+        let _ = std::fs::remove_file(&merged);
         Ok(Some(above))
     }
 

@@ -113,8 +113,12 @@ impl QemuMachine {
 
     /// Waits until a layer of the disk was put into another, in time.
     pub(crate) async fn merged(&mut self, wait: Duration) -> Result<(), EngineError> {
-        let slow = |_| EngineError::Slow { what: "merge its disk", seconds: wait.as_secs() };
-        tokio::time::timeout(wait, self.qmp.merged()).await.map_err(slow)?
+        let Ok(merged) = tokio::time::timeout(wait, self.qmp.merged()).await else {
+            // It would end later, and nobody would know what its layers are.
+            self.kill();
+            return Err(EngineError::Slow { what: "merge its disk", seconds: wait.as_secs() });
+        };
+        merged
     }
 
     /// Runs the commands that load a saved state, and lets the machine go on.

@@ -8,6 +8,8 @@ use crate::policy::{BadPolicy, Policy};
 
 /// The longest file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
+/// How alike two words are where one may be meant by the other, of 1.
+const ALIKE: f64 = 0.7;
 
 /// A network policy of Lampyr.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +35,19 @@ pub enum BadFile {
     /// Its rules do not hold.
     #[error(transparent)]
     Policy(#[from] BadPolicy),
+}
+
+impl BadFile {
+    /// The word that may be meant instead of one that is unknown: a parser's
+    /// message has both in back-quotes, the unknown one first.
+    pub fn meant(&self) -> Option<String> {
+        let Self::Syntax { message, .. } = self else { return None };
+        let mut words = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
+        let unknown = words.next()?;
+        let alike = |word: &&str| strsim::jaro_winkler(unknown, word);
+        let best = words.max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+        (alike(&best) >= ALIKE).then(|| best.to_owned())
+    }
 }
 
 /// Reads a policy file.
@@ -79,6 +94,15 @@ mod tests {
         let json = read(r#"{"rules": ["deny:x.example.com", "*.example.com:443"]}"#).unwrap();
         assert_eq!(toml, json);
         assert_eq!(toml.to_string(), "allow=deny:x.example.com,*.example.com:443");
+    }
+
+    #[test]
+    fn a_key_that_was_meant_is_named() {
+        let rows =
+            [("ruels = []", Some("rules")), ("xyzzy = 1", None), ("rules = 3", None), ("", None)];
+        for (text, meant) in rows {
+            assert_eq!(read(text).unwrap_err().meant().as_deref(), meant, "{text}");
+        }
     }
 
     #[test]

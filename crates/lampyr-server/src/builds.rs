@@ -15,6 +15,7 @@ use lampyr_core::{
 use lampyr_types::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
@@ -72,20 +73,15 @@ impl BuildAsk {
         let defaults = BuildDefaults { cpus, memory, disk_size };
         let config = read_config(&self.config.to_string());
         let plan = config.and_then(|config| config.plan(defaults, app.settings.limits));
-        Ok((plan.map_err(not_built)?, options))
+        Ok((plan.map_err(|bad| not_built(&bad))?, options))
     }
 }
 
-fn not_built(bad: BadConfig) -> ApiError {
-    match bad {
-        BadConfig::Syntax { message, similar, .. } => {
-            let error = ApiError::usage(format!("config: {message}"));
-            match similar {
-                Some(word) => error.hint(format!("did you mean '{word}'?")),
-                None => error,
-            }
-        }
-        bad @ BadConfig::Value { .. } => ApiError::usage(format!("config: {bad}")),
+fn not_built(bad: &BadConfig) -> ApiError {
+    let error = ApiError::usage(format!("config: {bad}"));
+    match bad.meant() {
+        Some(word) => error.hint(format!("did you mean '{word}'?")),
+        None => error,
     }
 }
 
@@ -110,7 +106,9 @@ pub(crate) async fn build(
     let (plan, options) = asked.read(&app)?;
     let (pieces, taken) = Pieces::new(event as Form);
     let gone = pieces.gone();
-    tokio::spawn(async move {
+    // What is stored is read and hashed: that holds up nobody here.
+    let runtime = Handle::current();
+    let build = async move {
         let mut follower = Follower::new(pieces);
         let building = async {
             let built = perform(&app, &plan, options, &mut follower).await;
@@ -120,7 +118,8 @@ pub(crate) async fn build(
             () = building => {}
             () = gone => {}
         }
-    });
+    };
+    tokio::task::spawn_blocking(move || runtime.block_on(build));
     let events = stream::unfold(taken, |mut taken| async {
         taken.recv().await.map(|event| (Ok::<_, Infallible>(event), taken))
     });

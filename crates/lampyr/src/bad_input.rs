@@ -324,6 +324,16 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A good policy, and a good description of a snapshot.
+const POLICY: &str = "for example: rules = [\"api.example.com:443\", \"host:8080\"]";
+const SNAPSHOT: &str =
+    "for example: name = \"tools\", image = \"default\", setup = [\"apt-get …\"]";
+
+/// A guess at what was meant.
+pub(crate) fn did_you_mean(word: &str) -> String {
+    format!("did you mean '{word}'?")
+}
+
 impl BadInput {
     /// What the user can do.
     pub(crate) fn hint(&self) -> String {
@@ -332,9 +342,12 @@ impl BadInput {
             Self::Setting { origin, variable, .. } => example(origin, variable),
             Self::Flag { flag, example, .. } => format!("for example: {flag} {example}"),
             Self::Secret(secret) => secret.hint(),
-            Self::SnapshotFile {
-                source: BadConfig::Syntax { similar: Some(word), .. }, ..
-            } => format!("did you mean '{word}'?"),
+            Self::SnapshotFile { source, .. } => {
+                source.meant().map_or_else(|| SNAPSHOT.to_owned(), |word| did_you_mean(&word))
+            }
+            Self::PolicyFile { source, .. } => {
+                source.meant().map_or_else(|| POLICY.to_owned(), |word| did_you_mean(&word))
+            }
             Self::Manifest { source, .. } => source.hint(),
             Self::ConfigKey { known, .. } => format!("the keys are {known}"),
             other => other.fixed_hint().to_owned(),
@@ -360,12 +373,6 @@ impl BadInput {
             Self::Net(_) => "for example: --net allow=api.example.com,*.cdn.example.com:443",
             Self::PeerName(_) => "it is a name as hosts have it, without a dot, as in --name db",
             Self::FileSize { .. } => "is it the right file?",
-            Self::PolicyFile { .. } => {
-                "for example: rules = [\"api.example.com:443\", \"host:8080\"]"
-            }
-            Self::SnapshotFile { .. } => {
-                "for example: name = \"tools\", image = \"default\", setup = [\"apt-get …\"]"
-            }
             Self::Saved { .. } => "leave the flag out, or take a snapshot of a VM that has it",
             Self::Label(_) => "for example: --label team=build",
             Self::Name(_) => "a name is up to 63 of a-z, 0-9, '.', '_' and '-', as in build-cache",

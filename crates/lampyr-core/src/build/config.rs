@@ -13,10 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::builder_name;
 use crate::limits::{BadShape, Limits};
 use crate::snapshot::SnapshotRequest;
-use crate::{BadPolicy, Command, Policy};
-
-/// How alike two words are for one to be taken for the other, of 1.
-const ALIKE: f64 = 0.7;
+use crate::{BadFile, BadPolicy, Command, Policy, document};
 
 /// A snapshot to build with Lampyr.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -163,15 +160,8 @@ impl DescribedStep {
 #[derive(Debug, thiserror::Error)]
 pub enum BadConfig {
     /// Not TOML, or not JSON, of this shape.
-    #[error("line {line}: {message}")]
-    Syntax {
-        /// Where, from 1 on.
-        line: usize,
-        /// What the parser said.
-        message: String,
-        /// The key that may be meant instead of one that is unknown.
-        similar: Option<String>,
-    },
+    #[error(transparent)]
+    File(#[from] BadFile),
     /// A value that it cannot have.
     #[error("{key}: {reason}")]
     Value {
@@ -182,6 +172,13 @@ pub enum BadConfig {
     },
 }
 
+impl BadConfig {
+    /// The key that may be meant instead of one that is unknown.
+    pub fn meant(&self) -> Option<String> {
+        if let Self::File(bad) = self { bad.meant() } else { None }
+    }
+}
+
 fn bad(key: &'static str) -> impl Fn(&dyn fmt::Display) -> BadConfig {
     move |reason| BadConfig::Value { key, reason: reason.to_string() }
 }
@@ -190,36 +187,9 @@ fn bad(key: &'static str) -> impl Fn(&dyn fmt::Display) -> BadConfig {
 ///
 /// # Errors
 ///
-/// [`BadConfig::Syntax`], which points at the line.
+/// [`BadConfig::File`], which points at the line.
 pub fn read_config(text: &str) -> Result<SnapshotConfig, BadConfig> {
-    if text.trim_start().starts_with('{') { json(text) } else { toml(text) }
-}
-
-fn json(text: &str) -> Result<SnapshotConfig, BadConfig> {
-    serde_json::from_str(text).map_err(|e| {
-        let said = e.to_string();
-        let message = said.split(" at line ").next().unwrap_or_default().to_owned();
-        BadConfig::Syntax { line: e.line(), similar: similar(&message), message }
-    })
-}
-
-fn toml(text: &str) -> Result<SnapshotConfig, BadConfig> {
-    toml::from_str(text).map_err(|e| {
-        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let message = e.message().lines().next().unwrap_or_default().to_owned();
-        let line = before.matches('\n').count() + 1;
-        BadConfig::Syntax { line, similar: similar(&message), message }
-    })
-}
-
-/// The known word that an unknown one is most like: a parser's message has
-/// both, each between backticks, the unknown one first.
-fn similar(message: &str) -> Option<String> {
-    let mut words = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
-    let unknown = words.next()?;
-    let alike = |word: &&str| strsim::jaro_winkler(unknown, word);
-    let best = words.max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
-    (alike(&best) >= ALIKE).then(|| best.to_owned())
+    Ok(document(text)?)
 }
 
 /// The JSON Schema of a configuration.
@@ -392,12 +362,10 @@ team = "x"
             ("", 1, "missing field `name`", None),
         ];
         for (text, at, expected, meant) in rows {
-            let BadConfig::Syntax { line, message, similar } = read_config(text).unwrap_err()
-            else {
-                panic!("{text}");
-            };
-            assert!(message.starts_with(expected), "{text}: {message}");
-            assert_eq!((line, similar.as_deref()), (at, meant), "{text}: {message}");
+            let BadConfig::File(bad) = read_config(text).unwrap_err() else { panic!("{text}") };
+            let said = bad.to_string();
+            assert!(said.starts_with(&format!("line {at}: {expected}")), "{text}: {said}");
+            assert_eq!(bad.meant().as_deref(), meant, "{text}: {said}");
         }
     }
 

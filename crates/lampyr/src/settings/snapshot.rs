@@ -1,24 +1,16 @@
 //! What the commands on snapshots are told.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
-
 use lampyr_types::{Name, Span};
 
 use crate::args::{MachineArgs, SnapshotBuildArgs, SnapshotCreateArgs};
 use crate::bad_input::BadInput;
-use crate::core_api::{
-    BadConfig, BuildDefaults, BuildOptions, BuildPlan, SnapshotRequest, read_config,
-};
+use crate::core_api::{BuildDefaults, BuildOptions, BuildPlan, SnapshotRequest, read_config};
 
+use super::net::short_file;
 use super::session::{sid, span};
-use super::transfer::existing;
 use super::volume::label;
 use super::{Layers, Machine};
 
-/// The longest file that is read, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 /// How long each step may take where nobody says.
 const STEP: Span = Span::secs(3600);
 
@@ -52,14 +44,13 @@ pub(crate) struct BuildSettings {
 impl BuildSettings {
     /// Resolves and checks everything; touches nothing.
     pub(crate) fn resolve(args: &SnapshotBuildArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
-        let path = existing("snapshot build", &args.file)?;
+        let text = short_file("snapshot build", &args.file)?;
         let machine = Machine::resolve(&MachineArgs::default(), layers)?;
         let (cpus, memory, disk_size) = (machine.cpus, machine.memory, machine.disk_size);
         let defaults = BuildDefaults { cpus, memory, disk_size };
-        let text = read(&path)?;
         let plan = read_config(&text)
             .and_then(|config| config.plan(defaults, layers.world().limits()))
-            .map_err(|source| BadInput::SnapshotFile { path, source })?;
+            .map_err(|source| BadInput::SnapshotFile { path: args.file.clone().into(), source })?;
         let timeout = args.step_timeout.as_deref();
         let options = BuildOptions {
             overwrite: !args.keep,
@@ -69,19 +60,6 @@ impl BuildSettings {
         };
         Ok(Self { plan, options })
     }
-}
-
-fn read(path: &PathBuf) -> Result<String, BadInput> {
-    let unreadable = |source| BadInput::Unreadable { path: path.clone(), source };
-    let mut text = String::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_FILE {
-        let reason = "it is too long for a description of a snapshot".to_owned();
-        let source = BadConfig::Value { key: "the file", reason };
-        return Err(BadInput::SnapshotFile { path: path.clone(), source });
-    }
-    Ok(text)
 }
 
 /// The name of a snapshot.
