@@ -30,6 +30,8 @@ use crate::{clock, io, memory};
 
 /// The longest file that a QEMU may write, beyond its memory: its disk layer.
 const MAX_DISK: u64 = 1 << 44;
+/// The most descriptors that a QEMU may hold.
+const MAX_FILES: u64 = 256;
 /// How long a QEMU may take to start and to load the devices' state.
 const START_WAIT: Duration = Duration::from_secs(30);
 
@@ -227,8 +229,8 @@ impl<'a> Launch<'a> {
         let mut command = std::process::Command::new(self.place(&self.program.executable));
         command.args(plan.arguments(self.program));
         let descriptors = self.inherited.numbers();
-        let max_file = MAX_DISK;
-        Jail { descriptors, identity: self.identity, max_file }.confine(&mut command);
+        let (max_file, max_files) = (MAX_DISK, MAX_FILES);
+        Jail { descriptors, identity: self.identity, max_file, max_files }.confine(&mut command);
         command.envs(self.environment());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut command = Command::from(command);

@@ -1,18 +1,19 @@
-//! The authority that a VM process runs under: as little as it can be.
+//! The authority that a VM's processes run under: as little as it can be.
 //!
 //! A jailed process gets open descriptors instead of paths, can gain no
 //! privileges, leaves no core dump, dies with whoever started it and, where
-//! root started it, is a user of its own that owns nothing.
+//! root started it, is a user of its own that owns nothing. One that is a
+//! program of ours seals itself besides: see [`Seal`].
 
+mod seal;
 mod sys;
+
+pub use seal::Seal;
 
 use std::fs;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-
-/// The most descriptors that a jailed process may hold.
-const MAX_FILES: u64 = 256;
 
 /// A user and group id that a jailed process takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Jail {
     pub identity: Option<Identity>,
     /// The longest file it may write, in bytes.
     pub max_file: u64,
+    /// The most descriptors that it may hold.
+    pub max_files: u64,
 }
 
 impl Jail {
@@ -101,7 +104,7 @@ mod tests {
         command.args(["-c", script]).env("SECRET", "x");
         let identity = Identity::for_vm(7);
         let descriptors = vec![given.as_raw_fd()];
-        Jail { descriptors, identity, max_file: 1 << 30 }.confine(&mut command);
+        Jail { descriptors, identity, max_file: 1 << 30, max_files: 256 }.confine(&mut command);
         let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
         let has = |line: &str| output.lines().any(|l| l == line);
         assert!(has(&given.as_raw_fd().to_string()), "{output}");

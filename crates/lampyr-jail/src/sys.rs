@@ -12,12 +12,12 @@ use std::io;
 use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::{Identity, Jail, MAX_FILES};
+use crate::{Identity, Jail, Seal};
 
 /// Enters the jail: runs in the child, between fork and exec.
 pub(crate) fn enter(jail: &Jail) -> io::Result<()> {
     limit(Resource::Core, 0)?;
-    limit(Resource::Nofile, MAX_FILES)?;
+    limit(Resource::Nofile, jail.max_files)?;
     limit(Resource::Fsize, jail.max_file)?;
     if let Some(identity) = jail.identity {
         become_user(identity)?;
@@ -30,6 +30,20 @@ pub(crate) fn enter(jail: &Jail) -> io::Result<()> {
         rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
     }
     Ok(())
+}
+
+/// Seals this process, which must have one thread.
+pub(crate) fn seal(seal: &Seal) -> io::Result<()> {
+    limit(Resource::Core, 0)?;
+    limit(Resource::Fsize, 0)?;
+    limit(Resource::Data, seal.max_memory)?;
+    if let Some(identity) = seal.identity {
+        become_user(identity)?;
+    }
+    // From now on there is not even another thread.
+    limit(Resource::Nproc, 0)?;
+    imp::renounce()?;
+    imp::seal()
 }
 
 fn limit(what: Resource, most: u64) -> io::Result<()> {

@@ -1,6 +1,13 @@
+mod calls;
+
 use std::io;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, RulesetStatus, Scope,
+};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 
 /// Gives up all that could be gained, and life itself when the parent dies.
 pub(super) fn renounce() -> io::Result<()> {
@@ -26,4 +33,22 @@ pub(super) fn keep_nothing() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Shuts the file system, and all calls but those that a network needs.
+pub(super) fn seal() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    shut_files().map_err(io::Error::other)?;
+    calls::allow_few().map_err(io::Error::other)
+}
+
+/// Lets no file be opened and nothing be listened to. A kernel without Landlock
+/// shuts what it can; the calls that open files are not allowed anyway.
+fn shut_files() -> Result<RulesetStatus, RulesetError> {
+    let nothing = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V5))?
+        .handle_access(AccessNet::BindTcp)?
+        .scope(Scope::from_all(ABI::V6))?
+        .create()?;
+    Ok(nothing.restrict_self()?.ruleset)
 }
