@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use lampyr_net::{
     Access, Class, Crossing, Domain, Guard, Heard, Inbox, Kind, Need, Peer, Policy, Question,
-    Reason, class, crossing, hear, hear_answer, read_policy, serve,
+    Reason, class, crossing, hear, hear_answer, read_policy, serve_here,
 };
 use lampyr_proto::Card;
 use tokio::runtime::Runtime;
@@ -105,7 +105,7 @@ fn play(stream: &[u8]) {
     let Ok((mut guest, host)) = UnixStream::pair() else { panic!("no sockets") };
     let ready = host.set_nonblocking(true).and_then(|()| guest.write_all(stream));
     ready.and_then(|()| guest.shutdown(std::net::Shutdown::Write)).unwrap_or_default();
-    let _ = RUNTIME.block_on(serve(host, CARD, Access::default()));
+    let _ = RUNTIME.block_on(serve_here(host, CARD, Access::default()));
     let _ = guest.set_nonblocking(true);
     let _ = guest.read(&mut [0; 4096]);
 }

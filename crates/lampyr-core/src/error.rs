@@ -193,6 +193,9 @@ pub enum Error {
     /// The network of a VM could not be started.
     #[error("cannot start the VM's network: {0}")]
     Network(std::io::Error),
+    /// The network of a VM ended by itself; nothing is open any more.
+    #[error("{0}")]
+    NetworkEnded(std::io::Error),
     /// Somebody on the private network has the name.
     #[error("there is a VM named '{name}' on network '{network}' already")]
     PeerTaken {
@@ -340,6 +343,9 @@ impl Error {
             Self::DeadSession(_) => Some("`lampyr clean` removes what it left".into()),
             Self::EndedSession(_) => Some("`lampyr session start` starts another".into()),
             Self::NameTaken(name) => Some(format!("`lampyr session stop {name}` ends it")),
+            Self::NetworkEnded(_) => {
+                Some("nothing is open any more: start the session again, or undo".into())
+            }
             Self::PeerTaken { .. } => Some("choose another name, or another network".into()),
             Self::NetworkFull(name) => Some(format!("`lampyr network stop {name}` ends them all")),
             Self::NoNetwork(_) => Some("`lampyr network list` shows those that there are".into()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lampyr_engine::{Accel, Engine, EngineError};
 use lampyr_image::{Arch, DEFAULT_IMAGE, Image, ImageError, ImageRef, Kit, Registries};
+use lampyr_net::Program;
 use lampyr_store::{Part, Store};
 use lampyr_types::Progress;
 
@@ -48,6 +49,8 @@ pub struct HostSettings {
     pub agent: &'static [u8],
     /// How registries are spoken to.
     pub registries: Registries,
+    /// The program that becomes the network of a VM.
+    pub network: Program,
     /// Who hears of long work.
     pub progress: Arc<dyn Progress>,
 }
@@ -60,6 +63,7 @@ pub struct Host {
     pub(crate) accel: Accel,
     pub(crate) kit: Kit,
     pub(crate) registries: Registries,
+    pub(crate) network: Program,
     pub(crate) progress: Arc<dyn Progress>,
 }
 
@@ -76,7 +80,8 @@ impl Host {
         let accel = accel::choose(&store, &kit, settings).await?;
         let engine = settings.engines.with(accel)?;
         let (registries, progress) = (settings.registries.clone(), settings.progress.clone());
-        Ok(Self { store, engine, accel, kit, registries, progress })
+        let network = settings.network.clone();
+        Ok(Self { store, engine, accel, kit, registries, network, progress })
     }
 
     /// The accelerator in use.

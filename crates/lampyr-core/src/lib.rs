@@ -44,6 +44,8 @@ pub use lampyr_net::{
     Access, BadFile, BadPeerName, BadPolicy, BadSecret, Domain, MAX_FILE as MAX_POLICY_FILE,
     MAX_PEERS, Peer, Policy, Private, Rule, Secret, USUAL_HEADER, document, peer_name, read_policy,
 };
+/// The process that a VM's network is, and the program that becomes it.
+pub use lampyr_net::{Program as NetworkProgram, be_network};
 /// Signals and window sizes for a command, and what it did on the network.
 pub use lampyr_proto::{Control, Denied, NetUse, Point, Window};
 /// What is known of a guest's file.

@@ -3,21 +3,36 @@
 use std::io;
 
 use lampyr_engine::Machine;
-use lampyr_net::{Access, Mark, Network, Wire};
+use lampyr_net::{Access, Beginning, Mark, Network, Private, Wire};
 use lampyr_proto::{AUTHORITY, BUNDLE, Denied, NetUse};
 
-use crate::Error;
+use crate::{Error, Host};
 
-/// Starts the network of a machine that has a card; with `wire` it is on a
-/// private one.
-pub(crate) fn start(
-    machine: &mut dyn Machine,
-    access: &Access,
-    wire: Option<Wire>,
-) -> Result<Network, Error> {
-    let none = || Error::Network(io::Error::other("this engine gives its machines no card"));
-    let line = machine.card().ok_or_else(none)?.into_std().map_err(Error::Network)?;
-    Network::start(line, access.clone(), wire).map_err(Error::Network)
+/// A network that makes ready while its machine does.
+pub(crate) struct Begun {
+    network: Beginning,
+    /// Its place on a private one, where it is to have one.
+    pub(crate) private: Option<Private>,
+}
+
+impl Begun {
+    /// Begins the network of a machine that has a card.
+    pub(crate) fn new(host: &Host, access: Option<&Access>) -> Result<Option<Self>, Error> {
+        let Some(access) = access else { return Ok(None) };
+        let network = Beginning::new(&host.network, access).map_err(Error::Network)?;
+        Ok(Some(Self { network, private: access.private.clone() }))
+    }
+
+    /// Gives it the machine's card; with `wire` it is on a private one.
+    pub(crate) fn join(
+        self,
+        machine: &mut dyn Machine,
+        wire: Option<Wire>,
+    ) -> Result<Network, Error> {
+        let none = || Error::Network(io::Error::other("this engine gives its machines no card"));
+        let line = machine.card().ok_or_else(none)?.into_std().map_err(Error::Network)?;
+        self.network.join(line, wire).map_err(Error::Network)
+    }
 }
 
 /// What programs ask for a bundle of authorities.
@@ -51,14 +66,14 @@ pub(crate) fn variables(access: Option<&Access>) -> Vec<(String, String)> {
 const MAX_RULES: usize = 48 << 10;
 
 /// The rules that open what was reached, as far as an answer holds them.
-pub(crate) fn suggestion(network: &Network) -> Vec<String> {
+pub(crate) fn suggestion(network: &Network) -> io::Result<Vec<String>> {
     let mut room = MAX_RULES;
     let fits = |rule: &String| {
         let left = room.checked_sub(rule.len() + 4);
         room = left.unwrap_or(0);
         left.is_some()
     };
-    network.rules().into_iter().take_while(fits).collect()
+    Ok(network.rules()?.into_iter().take_while(fits).collect())
 }
 
 /// What went over the network since then.
@@ -67,7 +82,7 @@ pub(crate) fn used(network: &Network, mark: &Mark) -> NetUse {
     let denied = denied.into_iter().map(|denied| Denied {
         host: denied.host,
         port: denied.port,
-        proto: denied.proto.to_owned(),
+        proto: denied.proto.into_owned(),
         reason: denied.reason.word().to_owned(),
         rule_hint: denied.rule_hint,
         count: denied.count,

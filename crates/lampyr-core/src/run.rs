@@ -10,6 +10,7 @@ use lampyr_types::{ErrorKind, NoProgress, Span};
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::forward::Forwards;
 use crate::mount::Mounts;
+use crate::network::Begun;
 use crate::sandbox::{Resting, Sandbox};
 use crate::template::{Purpose, Template};
 use crate::{
@@ -65,10 +66,11 @@ async fn ready(
         }
         mounts = Mounts::open(&host.store, &request.mounts)?;
     }
+    let begun = Begun::new(host, request.net.as_ref())?;
     let template = Template::of(host, purpose).await?;
     trace.done("template");
     let resting = restore(host, origin, template, trace).await?;
-    let sandbox = resting.rouse(&host.store, request.net.as_ref()).await?;
+    let sandbox = resting.rouse(&host.store, begun).await?;
     let (sandbox, asked) = prepare(sandbox, request, exec, mounts, trace).await?;
     Ok((sandbox, asked, stop_signal))
 }

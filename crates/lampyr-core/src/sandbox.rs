@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::channel::{Channel, Frozen, Stream};
 use crate::copy::PAGES;
+use crate::network::Begun;
 use crate::private::Place;
 use crate::template::{DEVICES, Ground, Hold, Template, connection, create};
 use crate::{Error, Host, Trace, network, random};
@@ -158,16 +159,12 @@ impl Resting {
         Ok(Self { id, machine, line, patience: RESUME_WAIT, home, ground })
     }
 
-    /// Makes it somebody, with `access` to a network where its machine has a
-    /// card. What is asked before [`Sandbox::awake`] is done after it has heard
+    /// Makes it somebody, with the network that was begun for it where its machine
+    /// has a card. What is asked before [`Sandbox::awake`] is done after it has heard
     /// who it is.
-    pub(crate) async fn rouse(
-        self,
-        store: &Store,
-        access: Option<&Access>,
-    ) -> Result<Sandbox, Error> {
+    pub(crate) async fn rouse(self, store: &Store, begun: Option<Begun>) -> Result<Sandbox, Error> {
         let Self { id, mut machine, line, patience, home, ground } = self;
-        let (place, network) = join(store, access, &mut *machine, id, &home)?;
+        let (place, network) = join(store, begun, &mut *machine, id, &home)?;
         let (channel, waking) = (Channel::greet(line), None);
         let beneath = ground.as_ref().map_or(0, |ground| ground.layers.len());
         let mut sandbox = Sandbox {
@@ -195,7 +192,8 @@ impl Sandbox {
         access: Option<&Access>,
         trace: &Trace,
     ) -> Result<Self, Error> {
-        Resting::restore(host, template, trace).await?.rouse(&host.store, access).await
+        let begun = Begun::new(host, access)?;
+        Resting::restore(host, template, trace).await?.rouse(&host.store, begun).await
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -265,12 +263,13 @@ impl Sandbox {
         ground.layers = layers.to_vec();
         let (number, top) = self.home.layer(host, ground.shape.disk.as_bytes())?;
         let restored = async {
+            let begun = Begun::new(host, access)?;
             let restore = ground.restore(dir, top)?;
             let mut machine = host.engine.restore(&ground.shape.spec, restore).await?;
             let channel = Channel::greet(connection(&mut *machine)?);
             // Its name on a private network is free only now.
             drop(self.place.take());
-            let joined = join(&host.store, access, &mut *machine, self.id, &self.home)?;
+            let joined = join(&host.store, begun, &mut *machine, self.id, &self.home)?;
             Ok((machine, channel, joined))
         };
         let restored: Result<_, Error> = restored.await;
@@ -448,18 +447,18 @@ impl Sandbox {
     }
 }
 
-/// Starts the network of a machine, and takes its place on a private one.
+/// Gives a machine its network, and takes its place on a private one.
 fn join(
     store: &Store,
-    access: Option<&Access>,
+    begun: Option<Begun>,
     machine: &mut dyn Machine,
     id: SandboxId,
     home: &Home,
 ) -> Result<(Option<Place>, Option<Arc<Network>>), Error> {
-    let private = access.and_then(|access| access.private.as_ref());
+    let private = begun.as_ref().and_then(|begun| begun.private.as_ref());
     let taken = private.map(|private| Place::take(store, private, id, &home.path));
     let (place, wire) = taken.transpose()?.unzip();
-    let network = access.map(|access| network::start(machine, access, wire)).transpose()?;
+    let network = begun.map(|begun| begun.join(machine, wire)).transpose()?;
     Ok((place, network.map(Arc::new)))
 }
 

@@ -12,6 +12,8 @@ pub const MAX_FRAME: usize = MAX_PACKET + ETHERNET;
 /// The longest frame that QEMU says; a longer one is no QEMU's.
 const MAX_SAID: usize = 4096 + 65_536;
 const LENGTH: usize = 4;
+/// Where it is said whom a frame is from: after its length and whom it is for.
+const FROM: usize = LENGTH + 12;
 /// What waits for QEMU at most, in bytes, before nothing more is made.
 const MAX_WAITING: usize = 512 << 10;
 
@@ -24,9 +26,30 @@ pub struct Broken;
 pub struct Inbox {
     bytes: Vec<u8>,
     taken: usize,
+    /// Whose frame is looked for, in what begins in the middle of one.
+    sought: Option<[u8; 6]>,
 }
 
 impl Inbox {
+    /// What comes may begin in the middle of a frame: all before the next one
+    /// that the card with this hardware address says is passed over.
+    pub(crate) fn seek(&mut self, mac: [u8; 6]) {
+        self.sought = Some(mac);
+    }
+
+    /// Goes to the beginning of a frame. Whoever speaks can make us believe in
+    /// one, and would speak for itself there as well.
+    fn find(&mut self, mac: [u8; 6]) {
+        let begins = |head: &[u8]| {
+            let length = head.first_chunk().map_or(0, |length| u32::from_be_bytes(*length));
+            (ETHERNET..=MAX_FRAME).contains(&(length as usize)) && head.ends_with(&mac)
+        };
+        match self.bytes.windows(FROM).position(begins) {
+            Some(at) => (self.taken, self.sought) = (at, None),
+            None => self.taken = self.bytes.len().saturating_sub(FROM - 1),
+        }
+    }
+
     /// Takes what has come.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.taken);
@@ -36,6 +59,12 @@ impl Inbox {
 
     /// The next whole frame.
     pub fn next_frame(&mut self) -> Result<Option<&[u8]>, Broken> {
+        if let Some(mac) = self.sought {
+            self.find(mac);
+            if self.sought.is_some() {
+                return Ok(None);
+            }
+        }
         let rest = self.bytes.get(self.taken..).unwrap_or_default();
         let Some((length, rest)) = rest.split_first_chunk::<LENGTH>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
@@ -90,6 +119,30 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_frame_is_found_behind_the_rest_of_another() {
+        let mac = [2, 7, 7, 7, 7, 7];
+        let frame = |payload: &[u8]| [&[2, 1, 1, 1, 1, 1][..], &mac, &[8, 0], payload].concat();
+        let mut out = Outbox::default();
+        for payload in [&[9; 500][..], b"second", b"third"] {
+            let frame = frame(payload);
+            out.push(frame.len(), |room| room.copy_from_slice(&frame));
+        }
+        let whole = frame(&[9; 500]).len() + LENGTH;
+        for (cut, size) in [(1, 1), (20, 7), (whole - 1, 600), (whole, 5)] {
+            let mut inbox = Inbox::default();
+            inbox.seek(mac);
+            let mut frames = Vec::new();
+            for piece in out.waiting()[cut..].chunks(size) {
+                inbox.feed(piece);
+                while let Some(frame) = inbox.next_frame().unwrap() {
+                    frames.push(frame.to_vec());
+                }
+            }
+            assert_eq!(frames, [frame(b"second"), frame(b"third")], "{cut} {size}");
+        }
+    }
 
     #[test]
     fn frames_come_whole_however_they_are_cut() {

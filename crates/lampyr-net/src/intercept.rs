@@ -70,6 +70,12 @@ impl Interceptor {
         }))
     }
 
+    /// Reads all that the host trusts, while that can be read. Where it cannot,
+    /// whoever wants it hears why.
+    pub(crate) fn make_ready(&self) {
+        let _ = self.client.get_or_init(client);
+    }
+
     /// Whom the guest is to trust, as PEM.
     pub(crate) fn authority(&self) -> &str {
         &self.authority.pem

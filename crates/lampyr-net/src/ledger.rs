@@ -1,7 +1,10 @@
 //! What went through, and what was refused.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::policy::Reason;
 
@@ -14,7 +17,7 @@ const MAX_CONTACTS: usize = 500;
 const MAX_PORTS: usize = 16;
 
 /// How much has gone through.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes from the guest.
     pub sent: u64,
@@ -25,14 +28,14 @@ pub struct Traffic {
 }
 
 /// What was refused, and how often.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
     /// Whom it was for: a name where one is known, else an address.
     pub host: String,
     /// On which port.
     pub port: u16,
     /// `tcp`, `udp`, or `dns` for a name that was asked for.
-    pub proto: &'static str,
+    pub proto: Cow<'static, str>,
     /// Why.
     pub reason: Reason,
     /// A rule that would open it, where one could.
@@ -52,7 +55,7 @@ pub(crate) struct Ledger {
 }
 
 /// What a ledger said at some moment.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Mark {
     traffic: Traffic,
     counts: Vec<u64>,
@@ -64,11 +67,11 @@ impl Ledger {
         if self.denied.len() >= MAX_DENIED {
             // The last entry stands for all that do not fit.
             denied = Denied { host: "*".into(), port: 0, rule_hint: None, ..denied };
-            denied.proto = "any";
+            denied.proto = "any".into();
         }
         let same = |known: &&mut Denied| {
             known.host == denied.host
-                && (known.port, known.proto) == (denied.port, denied.proto)
+                && (known.port, &known.proto) == (denied.port, &denied.proto)
                 && (known.reason == denied.reason || known.host == "*")
         };
         match self.denied.iter_mut().find(same) {
@@ -133,14 +136,21 @@ impl Denied {
     ) -> Self {
         let host = name.unwrap_or_else(|| there.ip().to_canonical().to_string());
         let rule_hint = hint(&host, there.port(), proto, reason);
-        Self { host, port: there.port(), proto, reason, rule_hint, count: 1 }
+        Self { host, port: there.port(), proto: proto.into(), reason, rule_hint, count: 1 }
     }
 
     /// A name that was not answered for.
     pub(crate) fn name(name: &str, reason: Reason) -> Self {
         let rule_hint = matches!(reason, Reason::NoRule | Reason::HiddenDns);
         let rule_hint = rule_hint.then(|| name.to_owned());
-        Self { host: name.to_owned(), port: 53, proto: "dns", reason, rule_hint, count: 1 }
+        let proto = "dns".into();
+        Self { host: name.to_owned(), port: 53, proto, reason, rule_hint, count: 1 }
+    }
+
+    /// Everything, once there is no network any more.
+    pub(crate) fn all() -> Self {
+        let (host, proto) = ("*".into(), "any".into());
+        Self { host, port: 0, proto, reason: Reason::Ended, rule_hint: None, count: 1 }
     }
 }
 
@@ -156,7 +166,8 @@ fn hint(host: &str, port: u16, proto: &str, reason: Reason) -> Option<String> {
         | Reason::TooMany
         | Reason::NoHost
         | Reason::Untrusted
-        | Reason::NoPeer => None,
+        | Reason::NoPeer
+        | Reason::Ended => None,
         _ => Some(format!("{host}:{port}{suffix}")),
     }
 }

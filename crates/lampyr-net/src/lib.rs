@@ -1,15 +1,16 @@
 //! A user-mode network for one guest, shut but for what a policy opens.
 //!
 //! The policy ([`Policy`]) is pure: it is asked about connections and knows no
-//! sockets. The stack behind [`Network`] hears a guest's Ethernet frames, ends
+//! sockets. The process behind [`Network`] hears a guest's Ethernet frames, ends
 //! its streams and datagrams itself, and makes connections of its own for
 //! those that are open. It needs no privilege, no interface and no route of
-//! the host's. With the stacks of other guests it makes a private network.
+//! the host's, and no file. With the stacks of other guests it makes a private network.
 
 mod access;
 mod address;
 mod card;
 mod compose;
+mod control;
 mod crossing;
 mod datagrams;
 mod dns;
@@ -22,6 +23,7 @@ mod gate;
 mod guard;
 mod hello;
 mod intercept;
+mod keeper;
 mod ledger;
 mod names;
 mod network;
@@ -29,6 +31,7 @@ mod peer;
 mod peers;
 mod pins;
 mod policy;
+mod process;
 mod queue;
 mod rate;
 mod reach;
@@ -52,8 +55,9 @@ pub use guard::{Guard, MAX_HELD, Need};
 pub use hello::{Hello, compose as compose_hello, read as read_hello};
 pub use ledger::{Denied, Mark, Traffic};
 pub use names::HOST_NAME;
-pub use network::{Network, serve};
+pub use network::{Beginning, Network, Program};
 pub use peer::{BadPeerName, MAX_PEERS, Peer, Wire, peer_name};
 pub use policy::{BadPolicy, MAX_RULES, Policy, Reason, Verdict};
+pub use process::{be_network, serve_here};
 pub use rule::{BadRule, Flow, Group, Protocol, Rule, Target};
 pub use secret::{BadSecret, Secret, USUAL_HEADER};

@@ -74,10 +74,13 @@ impl Names {
         };
         match now {
             Some(answer) => say(&self.card, out, ends.there, ends.guest, &answer),
-            None => drop(self.asked.spawn(async move {
-                let said = resolve(&question.name, question.kind).await;
-                (question, ends, said)
-            })),
+            None => {
+                let servers = shared.servers.clone();
+                self.asked.spawn(async move {
+                    let said = resolve(&servers, &question.name, question.kind).await;
+                    (question, ends, said)
+                });
+            }
         }
     }
 

@@ -45,7 +45,7 @@ pub enum BadPolicy {
 }
 
 /// Why a connection is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
     /// Nothing allows it.
     NoRule,
@@ -73,6 +73,8 @@ pub enum Reason {
     Untrusted,
     /// It leads to a VM of a private network that is not there.
     NoPeer,
+    /// Nothing is there any more that could let it through.
+    Ended,
 }
 
 impl Reason {
@@ -92,6 +94,7 @@ impl Reason {
             Self::TooMany => "too-many",
             Self::Untrusted => "untrusted-server",
             Self::NoPeer => "no-peer",
+            Self::Ended => "network-ended",
         }
     }
 }

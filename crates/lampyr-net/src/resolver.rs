@@ -5,9 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket, UnixStream};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::control::listen;
 use crate::dns::{self, Kind, Said};
 use crate::domain::Domain;
 use crate::entropy;
@@ -16,20 +18,50 @@ use crate::entropy;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most servers that are asked.
 const MAX_SERVERS: usize = 3;
+/// The longest list of servers, in bytes.
+const MAX_LIST: usize = 1 << 10;
 /// Where the system says who its servers are.
 const SERVERS: &str = "/etc/resolv.conf";
 
 /// The host's name servers, as they are now: a laptop moves.
-fn servers() -> Vec<SocketAddr> {
+pub(crate) fn of_host() -> Vec<SocketAddr> {
     let text = std::fs::read_to_string(SERVERS).unwrap_or_default();
     let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     let addresses = named.filter_map(|rest| rest.trim().parse::<IpAddr>().ok());
     addresses.take(MAX_SERVERS).map(|address| (address, 53).into()).collect()
 }
 
+/// Who knows the host's name servers: a sealed process cannot look.
+#[derive(Debug)]
+pub(crate) enum Servers {
+    /// This process.
+    Here,
+    /// Its owner, who answers each byte with a list.
+    Owner(Mutex<UnixStream>),
+}
+
+impl Servers {
+    /// Asks the owner at the other end of `line`, within a runtime.
+    pub(crate) fn of_owner(line: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        Ok(Self::Owner(Mutex::new(UnixStream::from_std(line)?)))
+    }
+
+    async fn now(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Here => of_host(),
+            Self::Owner(line) => told(&mut *line.lock().await).await.unwrap_or_default(),
+        }
+    }
+}
+
+async fn told(line: &mut UnixStream) -> io::Result<Vec<SocketAddr>> {
+    line.write_all(&[0]).await?;
+    listen(line, MAX_LIST).await
+}
+
 /// Asks for a name, each server once.
-pub(crate) async fn resolve(name: &Domain, kind: Kind) -> Said {
-    for server in servers() {
+pub(crate) async fn resolve(servers: &Servers, name: &Domain, kind: Kind) -> Said {
+    for server in servers.now().await {
         let asked = timeout(PATIENCE, ask(server, name, kind)).await;
         if let Ok(Ok(said @ (Said::Addresses(..) | Said::NoName))) = asked {
             return said;

@@ -1,6 +1,5 @@
-//! What the stack and its owner both look at.
+//! What the stack and those who give it orders both look at.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +9,7 @@ use crate::access::Access;
 use crate::intercept::Interceptor;
 use crate::ledger::{Denied, Ledger, Mark, Traffic};
 use crate::policy::Policy;
+use crate::resolver::Servers;
 
 /// The policy in force and what came of it.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     policy: watch::Sender<Arc<Policy>>,
     /// Where the guest has secrets.
     pub(crate) interceptor: Option<Arc<Interceptor>>,
+    /// Who knows the host's name servers.
+    pub(crate) servers: Arc<Servers>,
     /// The most bytes a second, each way.
     pub(crate) rate: Option<u64>,
     ledger: Mutex<Ledger>,
@@ -25,18 +27,20 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(access: Access) -> io::Result<Self> {
-        let policy = watch::Sender::new(Arc::new(access.policy));
-        let interceptor = Interceptor::new(&access.secrets)?.map(Arc::new);
-        let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self {
-            policy,
+    pub(crate) fn new(
+        access: Access,
+        interceptor: Option<Arc<Interceptor>>,
+        servers: Servers,
+    ) -> Self {
+        Self {
+            policy: watch::Sender::new(Arc::new(access.policy)),
             interceptor,
+            servers: Arc::new(servers),
             rate: access.rate,
             ledger: Mutex::default(),
-            sent,
-            received,
-        })
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn policy(&self) -> Arc<Policy> {

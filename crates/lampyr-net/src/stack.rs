@@ -114,6 +114,12 @@ impl Stack {
         }
     }
 
+    /// Somebody else has read from the card before, and may have stopped within
+    /// a frame.
+    pub(crate) fn find_a_frame(&mut self) {
+        self.inbox.seek(self.card.mac);
+    }
+
     /// Serves the card until its other end is gone.
     pub(crate) async fn serve(mut self) {
         let mut policy = self.shared.changes();

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "network/mod.rs"]
+mod network;
+
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -41,7 +44,8 @@ fn guests(names: &[&str]) -> Vec<Guest> {
         }
         let (line, theirs) = UnixStream::pair().unwrap();
         line.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let network = Network::start(theirs, Access::default(), Some(wire)).unwrap();
+        let network =
+            Network::start(&network::program(), theirs, &Access::default(), Some(wire)).unwrap();
         all.push(Guest { peer, network, line, inbox: Inbox::default() });
     }
     all

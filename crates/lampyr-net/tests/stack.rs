@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "network/mod.rs"]
+mod network;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -135,7 +138,7 @@ fn streams_beyond_the_bound_are_refused_at_once() {
     std::thread::spawn(move || listener.incoming().flatten().for_each(drop));
     let (ours, theirs) = UnixStream::pair().unwrap();
     let policy = Policy::of([format!("host:{port}").as_str()]).unwrap();
-    let network = Network::start(theirs, policy.into(), None).unwrap();
+    let network = Network::start(&network::program(), theirs, &policy.into(), None).unwrap();
     let mut guest = Guest::new(ours, network.card());
     guest.arp(ArpOperation::Request);
     for from in 1..=MANY {

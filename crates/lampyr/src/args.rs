@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Fetch, list and remove images
     #[command(subcommand)]
     Images(ImagesCommand),
+    /// Be the network of a VM, for the process that owns it.
+    #[command(hide = true)]
+    VmNetwork,
     /// Own a session that `session start` has asked for.
     #[command(hide = true)]
     SessionOwner,

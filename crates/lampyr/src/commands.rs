@@ -17,6 +17,7 @@ mod session;
 mod snapshot;
 mod undo;
 mod verify;
+mod vm_network;
 mod volume;
 
 use std::ffi::OsString;
@@ -60,6 +61,7 @@ pub(crate) fn dispatch(
         Command::Log(args) => undo::log(&args, &layers()?, printer),
         Command::Undo(args) => undo::undo(&args, &layers()?, printer),
         Command::Images(command) => images::images(&command, &layers()?, printer),
+        Command::VmNetwork => vm_network::be(),
         Command::SessionOwner => session::own(&layers()?),
         Command::Pool(command) => pool::pool(&command, &layers()?, printer),
         Command::PoolKeeper => pool::keep(&layers()?),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use lampyr_core::{AccelChoice, Engines, HostSettings, RunError};
+use lampyr_core::{AccelChoice, Engines, HostSettings, NetworkProgram, RunError};
 use lampyr_engine::{Accel, Engine, EngineError};
 use lampyr_engine_qemu::{Program, Qemu, Version};
 use lampyr_image::{Arch, ImageError, QemuBuild, Registries};
@@ -44,7 +44,20 @@ pub(crate) fn host(
     let agent = agent::bytes().ok_or_else(no_agent)?;
     let HostChoice { home, accel, qemu, registries } = choice;
     let engines = Arc::new(Qemus { home: home.clone(), asked: qemu, found: OnceLock::new() });
-    Ok(HostSettings { home, accel, engines, agent, registries, progress })
+    let network = network();
+    Ok(HostSettings { home, accel, engines, agent, registries, network, progress })
+}
+
+/// This very program, as a network: also where another has taken its place
+/// since it was started.
+fn network() -> NetworkProgram {
+    let path = if cfg!(target_os = "linux") {
+        "/proc/self/exe".into()
+    } else {
+        // One that cannot be found cannot be started, and that is told then.
+        std::env::current_exe().unwrap_or_default()
+    };
+    NetworkProgram { path, arguments: vec!["vm-network".into()] }
 }
 
 fn no_agent() -> RunError {

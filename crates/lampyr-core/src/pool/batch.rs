@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::warm::warm;
 use crate::mount::Mounts;
+use crate::network::Begun;
 use crate::run::{Wished, not_started, prepare, wished, work};
 use crate::sandbox::Resting;
 use crate::template::Purpose;
@@ -107,7 +108,8 @@ async fn perform(
     let ready = async {
         let Wished { exec, stop_signal } = wished(request, image)?;
         let mounts = Mounts::open(&host.store, &request.mounts)?;
-        let sandbox = resting.rouse(&host.store, request.net.as_ref()).await?;
+        let begun = Begun::new(host, request.net.as_ref())?;
+        let sandbox = resting.rouse(&host.store, begun).await?;
         let (sandbox, asked) = prepare(sandbox, request, exec, mounts, &trace).await?;
         Ok((sandbox, asked, stop_signal))
     };

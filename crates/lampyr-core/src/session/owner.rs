@@ -396,8 +396,11 @@ impl Session {
         let Some(network) = self.wires().network else { return Event::Failure(no_card()) };
         match Policy::of(rules.iter().map(String::as_str)) {
             Ok(policy) => {
-                network.replace(policy);
-                Event::Done
+                let replaced = network.replace(policy);
+                replaced.map_or_else(
+                    |e| Event::Failure(Error::NetworkEnded(e).to_failure()),
+                    |()| Event::Done,
+                )
             }
             Err(e) => Event::Failed(e.to_string()),
         }
@@ -445,8 +448,9 @@ impl Session {
     }
 
     pub(super) fn suggest(&self) -> Event {
-        let rules = self.wires().network.map(|network| network::suggestion(&network));
-        rules.map_or_else(|| Event::Failure(no_card()), Event::Rules)
+        let Some(network) = self.wires().network else { return Event::Failure(no_card()) };
+        let rules = network::suggestion(&network);
+        rules.map_or_else(|e| Event::Failure(Error::NetworkEnded(e).to_failure()), Event::Rules)
     }
 
     /// Ends the session for a client, and says so when nothing of it is left.

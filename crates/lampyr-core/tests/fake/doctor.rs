@@ -8,7 +8,7 @@ use lampyr_image::{Image, NewImage};
 use lampyr_store::Store;
 use lampyr_types::NoProgress;
 
-use crate::world::{World, in_time, no_registries};
+use crate::world::{World, in_time, no_network, no_registries};
 
 async fn checks(world: &World) -> Vec<Check> {
     in_time(doctor(&world.settings(), false)).await.checks
@@ -85,6 +85,7 @@ async fn without_an_engine_nothing_is_made_or_fetched() {
         engines: Arc::new(NoEngine),
         agent: b"agent",
         registries: no_registries(),
+        network: no_network(),
         progress: Arc::new(NoProgress),
     };
     let error = in_time(Host::open(&settings)).await.err().unwrap();

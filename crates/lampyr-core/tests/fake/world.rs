@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lampyr_core::{
-    AccelChoice, Command, Engines, Host, HostSettings, Origin, Outcome, Output, OutputStream,
-    RunError, RunRequest, Trace, run,
+    AccelChoice, Command, Engines, Host, HostSettings, NetworkProgram, Origin, Outcome, Output,
+    OutputStream, RunError, RunRequest, Trace, run,
 };
 use lampyr_engine::fake::FakeEngine;
 use lampyr_engine::{Accel, Engine, EngineError};
@@ -127,6 +127,7 @@ fn settings(home: PathBuf, engine: &Arc<FakeEngine>) -> HostSettings {
         engines: Arc::new(OnlyFake(engine.clone())),
         agent: KIT_AGENT,
         registries: no_registries(),
+        network: no_network(),
         progress: Arc::new(NoProgress),
     }
 }
@@ -236,6 +237,11 @@ fn make_kit(store: &Store) {
 }
 
 /// Nobody is asked for images.
+/// No network can be started.
+pub(crate) fn no_network() -> NetworkProgram {
+    NetworkProgram { path: "/nowhere".into(), arguments: Vec::new() }
+}
+
 pub(crate) fn no_registries() -> Registries {
     Registries { settings: Settings::default(), most: Size::mib(64) }
 }
