@@ -88,6 +88,8 @@ impl Beginning {
         let card = wire.as_ref().map_or_else(card::random, |wire| card::of(&wire.own));
         let Self { program, policy, process, mut control } = self;
         let (authority, servers) = join(&mut control, &line, card, false, wire.as_ref())?;
+        // They are the network's now, and close with it.
+        drop(wire);
         Ok(Network {
             card,
             authority,

@@ -133,12 +133,8 @@ impl Live {
 
     /// Waits for it to start a virtual machine; `None` if it ends before.
     pub fn machine(&mut self) -> Option<Process> {
-        let is_machine = |process: &Process| {
-            let words = process.command_line();
-            words.iter().any(|word| word == "-machine")
-        };
         loop {
-            let found = self.process()?.children().into_iter().find(is_machine);
+            let found = self.process()?.child("-machine");
             if found.is_some() {
                 return found;
             }

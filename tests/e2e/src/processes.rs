@@ -40,6 +40,12 @@ impl Process {
         all().filter(ours).filter_map(Self::find).collect()
     }
 
+    /// The child that has this word in its command line.
+    pub fn child(self, word: &str) -> Option<Self> {
+        let has = |child: &Self| child.command_line().iter().any(|other| other == word);
+        self.children().into_iter().find(has)
+    }
+
     /// Sends it a signal.
     pub fn signal(self, signal: i32) {
         if self.is_alive() {

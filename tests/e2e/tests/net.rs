@@ -341,9 +341,9 @@ print('sent')
     });
 }
 
-/// The most memory that a session's owner has had resident so far, in KiB.
+/// The most memory that a session's network has had resident so far, in KiB.
 fn memory(session: &Session<'_>) -> u64 {
-    let most = session.owner().status("VmHWM");
+    let most = session.owner().child("vm-network").unwrap().status("VmHWM");
     most.split(' ').next().unwrap().parse().unwrap()
 }
 
@@ -376,6 +376,28 @@ print(sum(s.recv(1) == b'!' for s in held))
     let grown = memory(&session) - before;
     assert!(grown < 20 << 10, "{MANY} connections took {grown} KiB");
     session.stop();
+}
+
+#[test]
+fn a_network_that_is_killed_is_shut_and_the_session_goes_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let context = TestContext::own();
+    let session = Session::start(&context, &["--net", &format!("allow=host:{port}")]);
+    let ask = format!("curl -sS --max-time 20 http://host.lampyr.internal:{port}/");
+    let network = session.owner().child("vm-network").unwrap();
+    network.signal(libc::SIGKILL);
+    lampyr_e2e::eventually("the network goes on", || !network.is_alive());
+    let refused = session.exec(&ask).within(MINUTE).envelope();
+    let code = refused["exit_code"].as_i64();
+    // Not found or refused, but no time-out of curl's.
+    assert!(matches!(code, Some(6 | 7)), "{refused:?}");
+    assert!(refused["meta"].to_string().contains("network-ended"), "{refused:?}");
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "somebody came through");
+    session.sh("true").success();
+    assert_eq!(session.stop()["confirmed"], true);
+    context.assert_tidy();
 }
 
 #[test]

@@ -159,8 +159,9 @@ fn a_value_is_nowhere_but_in_its_owners_memory() {
         assert!(!seen.contains(VALUE), "{seen}");
         assert_eq!(session.row().unwrap()["secrets"], json!(["TOKEN"]));
         let owner = session.owner();
-        let machine = owner.children().into_iter().next().unwrap();
-        for process in [owner, machine] {
+        let machine = owner.child("-machine").unwrap();
+        let network = owner.child("vm-network").unwrap();
+        for process in [owner, machine, network] {
             assert_private(process);
         }
         if is_root() {
