@@ -143,14 +143,14 @@ impl Image {
     /// reference.
     pub fn dir(store: &Store, image: &ImageRef) -> Result<PathBuf, ImageError> {
         let dir = image.dir(store)?;
-        let ImageRef::Name(name) = image else { return Ok(dir) };
-        let reference = name.as_str().parse().map(|r| ImageRef::Reference(r).dir(store));
-        Ok(match reference {
-            Ok(other) if !dir.exists() => {
-                Some(other?).filter(|other| other.exists()).unwrap_or(dir)
+        match image {
+            ImageRef::Name(name) if !dir.exists() => {
+                let Ok(reference) = name.as_str().parse() else { return Ok(dir) };
+                let fetched = ImageRef::Reference(reference).dir(store)?;
+                Ok(if fetched.exists() { fetched } else { dir })
             }
-            _ => dir,
-        })
+            _ => Ok(dir),
+        }
     }
 
     /// Makes an image of the `disk.ext4` in `staging`, in place of an image
