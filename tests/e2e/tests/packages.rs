@@ -88,3 +88,18 @@ fn npm_installs_in_a_builder_and_in_a_run_that_reach_its_host_alone() {
     let words = ["run", "--image", &image, "--net", &net, "--timeout", "6m", &both];
     assert_eq!(lampyr.lampyr(words).within(LONG).envelope().success(), "true\n");
 }
+
+#[test]
+fn an_image_is_made_of_what_pip_installs_and_keeps_no_way_out() {
+    let (_registry, image) = image();
+    let lampyr = TestContext::with_images();
+    let net = format!("allow={}", rules(&PYPI).join(","));
+    let install = "pip install --break-system-packages --no-cache-dir six==1.17.0";
+    let words = ["images", "create", "made", "--from", &image, "--net", &net];
+    let rest = ["--timeout", "6m", "--run", &is_shut("registry.npmjs.org"), "--run", install];
+    let made = lampyr.lampyr(words.iter().chain(&rest)).within(LONG).finish();
+    assert_eq!(made.status(), Some(0), "{made:?}");
+    let look = format!("python3 -c 'import six' && {}", is_shut("pypi.org"));
+    let run = lampyr.lampyr(["run", "--image", "made", &look]).within(LONG);
+    assert_eq!(run.envelope().success(), "");
+}
