@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lampyr_e2e::TestContext;
+use lampyr_test_registry::{TestRegistry, distribution};
 use serde_json::Value;
 
 /// A template may have to be made first.
@@ -36,8 +37,9 @@ const VOLATILE: [&str; 20] = [
     "uptime_seconds",
     "write_bytes",
 ];
-/// What is said only where a template is missing.
-const ONCE: &str = "booting a VM once";
+const REGISTRY: &str = "localhost:5000";
+/// How what takes longer than usual is told: only where it does.
+const PROGRESS: char = '…';
 
 /// A document, and a place to try it in.
 struct Walk {
@@ -45,13 +47,16 @@ struct Walk {
     dir: tempfile::TempDir,
     path: PathBuf,
     text: String,
+    /// What it calls `localhost:5000`.
+    registry: Option<String>,
 }
 
 impl Walk {
     fn through(document: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(document);
         let text = fs::read_to_string(&path).unwrap();
-        Self { context: TestContext::own(), dir: tempfile::tempdir().unwrap(), path, text }
+        let (context, dir) = (TestContext::with_images(), tempfile::tempdir().unwrap());
+        Self { context, dir, path, text, registry: None }
     }
 
     fn has(self, name: &str, text: &str) -> Self {
@@ -99,11 +104,15 @@ impl Walk {
 
     /// What a command prints, on both outputs.
     fn say(&self, command: &str) -> String {
+        let registry = self.registry.as_deref().unwrap_or(REGISTRY);
+        let command = command.replace(REGISTRY, registry);
         let place = self.dir.path().display();
         let script = format!("lampyr() {{ \"$0\" \"$@\"; }}; cd {place}; {{ {command}\n}} 2>&1");
         let call = self.context.lampyr([""; 0]).under(["bash", "-c", &script]);
         let home = self.dir.path().to_str().unwrap();
-        call.env("HOME", home).within(LONG).finish().stdout()
+        let said = call.env("HOME", home).within(LONG).finish().stdout();
+        let said = said.lines().filter(|line| !line.ends_with(PROGRESS)).collect::<Vec<_>>();
+        said.join("\n").replace(registry, REGISTRY)
     }
 }
 
@@ -130,7 +139,7 @@ fn commands(block: &[&str]) -> Vec<(String, String)> {
 
 /// What of an output is the same every time.
 fn alike(said: &str) -> Vec<String> {
-    let lines = said.lines().filter(|line| !line.starts_with(ONCE));
+    let lines = said.lines().filter(|line| !line.ends_with(PROGRESS));
     lines
         .map(|line| match serde_json::from_str::<Value>(line) {
             Ok(json) => masked(json).to_string(),
@@ -200,4 +209,13 @@ fn the_guide_of_snapshots_happens() {
     let walk = Walk::through("docs/guides/snapshots.md");
     let toml = walk.text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
     walk.has("tools.toml", &toml).run();
+}
+
+#[test]
+fn the_page_of_images_happens() {
+    let registry = TestRegistry::plain();
+    registry.fill(&distribution("usual"), "python", "py:3", &["--preserve-digests"]);
+    let mut walk = Walk::through("docs/images.md");
+    walk.registry = Some(format!("localhost:{}", registry.port()));
+    walk.run();
 }
