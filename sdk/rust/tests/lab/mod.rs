@@ -15,7 +15,7 @@ use lampyr_sdk::{Error, LaunchOptions, Sandbox, launch_sandbox, sandbox_exists};
 /// Names the file that holds a line for each test that was skipped.
 const SKIPPED: &str = "LAMPYR_E2E_SKIPPED";
 /// No test takes this long, unless it hangs.
-const LIMIT: Duration = Duration::from_mins(3);
+pub const LIMIT: Duration = Duration::from_mins(3);
 /// How long something may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
 
