@@ -155,7 +155,7 @@ impl Error {
 }
 
 /// What is known of a failure.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Failure {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
@@ -227,6 +227,28 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+/// Only what there is to say: a `main` that returns an error prints it so.
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { message, hint, status, source, .. } = self;
+        let (stdout, stderr) = (self.stdout(), self.stderr());
+        let said = |text| Some(text).filter(|text: &&Cow<'_, str>| !text.is_empty());
+        let known: [(&str, Option<&dyn fmt::Debug>); 5] = [
+            ("hint", hint.as_ref().map(|hint| hint as _)),
+            ("status", status.as_ref().map(|status| status as _)),
+            ("stdout", said(&stdout).map(|text| text as _)),
+            ("stderr", said(&stderr).map(|text| text as _)),
+            ("source", source.as_ref().map(|source| source as _)),
+        ];
+        let mut shown = f.debug_struct("Failure");
+        shown.field("message", message);
+        for (name, value) in known {
+            value.map(|value| shown.field(name, value));
+        }
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -354,6 +376,10 @@ mod tests {
         let error = refusal(502, b"<html>Bad Gateway</html>\n");
         assert_eq!(error.message(), "lampyr's server answered with 502: <html>Bad Gateway</html>");
         assert_eq!(refusal(500, b"").message(), "lampyr's server answered with 500");
+        assert_eq!(
+            format!("{:?}", refusal(500, b"").failure()),
+            r#"Failure { message: "lampyr's server answered with 500", status: 500, .. }"#
+        );
         assert!(refusal(500, &vec![b'x'; 1 << 20]).message().len() < 300);
     }
 

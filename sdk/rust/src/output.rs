@@ -1,6 +1,7 @@
 //! What a command said, byte for byte.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -16,7 +17,7 @@ pub(crate) fn whole(text: Option<String>, base64: Option<&str>) -> Vec<u8> {
 }
 
 /// A command that ran to its end, whatever its exit code, and what it had said.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ExecOutput {
     pub(crate) code: i32,
     pub(crate) stdout: Vec<u8>,
@@ -87,6 +88,18 @@ impl ExecOutput {
             duration: Duration::from_millis(ended.duration_ms),
             meta: ended.meta,
         })
+    }
+}
+
+impl fmt::Debug for ExecOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecOutput")
+            .field("code", &self.code)
+            .field("stdout", &self.stdout())
+            .field("stderr", &self.stderr())
+            .field("duration", &self.duration)
+            .field("meta", &self.meta)
+            .finish()
     }
 }
 

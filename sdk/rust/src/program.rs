@@ -95,7 +95,8 @@ impl Program {
         let mut child = command.stderr(Stdio::piped()).spawn().map_err(|e| self.unstarted(e))?;
         let said = tail(child.stderr.take()).await;
         let status = child.wait().await.map_err(|e| self.unstarted(e))?;
-        if status.success() { Ok(()) } else { Err(complaint(status.code(), &said)) }
+        let other = || format!("the copy was broken off: {status}");
+        if status.success() { Ok(()) } else { Err(complaint(status.code(), &said, other)) }
     }
 
     /// Gives this process's terminal to a shell in a sandbox. Its exit code.
@@ -136,11 +137,15 @@ async fn tail(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 }
 
 /// What the program says when it fails: `error: …`, and `hint: …`.
-pub(crate) fn complaint(code: Option<i32>, said: &[u8]) -> Error {
+/// Where it says nothing of the kind, `else_say` does.
+pub(crate) fn complaint(
+    code: Option<i32>,
+    said: &[u8],
+    else_say: impl FnOnce() -> String,
+) -> Error {
     let said = String::from_utf8_lossy(said);
     let line = |name| said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    let how = code.map_or("was killed".to_owned(), |code| format!("ended with exit code {code}"));
-    let message = line("error").map_or(format!("lampyr {how}"), str::to_owned);
+    let message = line("error").map_or_else(else_say, str::to_owned);
     let failure = Failure { hint: line("hint").map(str::to_owned), ..Failure::new(message) };
     failure.of(if code == Some(2) { ErrorKind::Usage } else { ErrorKind::ConnectionFailed })
 }
@@ -151,13 +156,13 @@ mod tests {
 
     #[test]
     fn a_complaint_is_told_in_its_own_words() {
-        let error = complaint(Some(2), b"noise\nerror: no such file\nhint: make it\n");
+        let other = || "it broke off".to_owned();
+        let error = complaint(Some(2), b"noise\nerror: no such file\nhint: make it\n", other);
         assert_eq!((error.kind(), error.message()), (ErrorKind::Usage, "no such file"));
         assert_eq!(error.hint(), Some("make it"));
-        let error = complaint(Some(1), b"\xff\n");
+        let error = complaint(Some(1), b"\xff\n", other);
         assert_eq!(error.kind(), ErrorKind::ConnectionFailed);
-        assert_eq!(error.message(), "lampyr ended with exit code 1");
-        assert_eq!(complaint(None, b"").message(), "lampyr was killed");
+        assert_eq!((error.message(), error.hint()), ("it broke off", None));
     }
 
     #[test]

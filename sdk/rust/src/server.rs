@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -103,7 +103,7 @@ async fn start(program: Program) -> Result<(Server, Process), Error> {
         Err(_) => Err(Error::connection(format!("{} does not start", program.path.display()))),
         Ok(line) => match listening(&line.unwrap_or_default()) {
             Some(socket) => Ok((Server { program, socket }, process)),
-            None => Err(unstarted(process, said).await),
+            None => Err(unstarted(&program.path, process, said).await),
         },
     }
 }
@@ -119,14 +119,16 @@ fn listening(line: &[u8]) -> Option<PathBuf> {
 }
 
 /// The server's own words, where it had any.
-async fn unstarted(process: Process, said: oneshot::Receiver<Vec<u8>>) -> Error {
+async fn unstarted(path: &Path, process: Process, said: oneshot::Receiver<Vec<u8>>) -> Error {
     let ended = tokio::task::spawn_blocking(move || {
         let mut process = process;
         // One that is no server of ours would not end by itself.
         let _ = process.0.kill();
         process.0.wait().ok().and_then(|status| status.code())
     });
-    complaint(ended.await.ok().flatten(), &said.await.unwrap_or_default())
+    let said = said.await.unwrap_or_default();
+    let other = || format!("{} is another program than lampyr", path.display());
+    complaint(ended.await.ok().flatten(), &said, other)
 }
 
 fn first_line(child: &mut Child) -> oneshot::Receiver<Vec<u8>> {
@@ -193,7 +195,7 @@ mod tests {
     async fn a_program_that_is_no_server_is_ended() {
         let begun = std::time::Instant::now();
         let error = started("echo hello; exec sleep 600").await.err().unwrap();
-        assert_eq!(error.message(), "lampyr was killed");
+        assert!(error.message().ends_with("/lampyr is another program than lampyr"), "{error}");
         let long = started("exec yes 0123456789 | tr -d '\\n'").await.err().unwrap();
         assert_eq!(long.kind(), ErrorKind::ConnectionFailed);
         assert!(begun.elapsed() < START);
