@@ -19,6 +19,8 @@ use crate::program::{Program, RuntimeOptions, complaint};
 
 /// How long a server may take to say where it listens.
 const START: Duration = Duration::from_mins(1);
+/// How long one that has ended may take to have said why.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// As much of what it says is kept, in bytes.
 const MAX_SAID: u64 = 16 << 10;
 
@@ -126,7 +128,8 @@ async fn unstarted(path: &Path, process: Process, said: oneshot::Receiver<Vec<u8
         let _ = process.0.kill();
         process.0.wait().ok().and_then(|status| status.code())
     });
-    let said = said.await.unwrap_or_default();
+    // What it may have started itself still holds the pipe, perhaps.
+    let said = timeout(LAST_WORDS, said).await.unwrap_or(Ok(Vec::new())).unwrap_or_default();
     let other = || format!("{} is another program than lampyr", path.display());
     complaint(ended.await.ok().flatten(), &said, other)
 }
