@@ -21,16 +21,26 @@ pub async fn pull(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Image, OciError> {
+    let from = |registry| pull_from(registry, blobs, reference, platform, settings, progress);
+    mirrored(reference, settings, from).await
+}
+
+/// Asks the mirrors of a registry, and then the registry itself.
+pub(crate) async fn mirrored<'a, T>(
+    reference: &'a Reference,
+    settings: &'a Settings,
+    ask: impl AsyncFn(&'a str) -> Result<T, OciError>,
+) -> Result<T, OciError> {
     let mirrors = settings.mirrors.get(reference.registry()).into_iter().flatten();
     for mirror in mirrors {
-        match pull_from(mirror, blobs, reference, platform, settings, progress).await {
-            Ok(image) => return Ok(image),
+        match ask(mirror).await {
+            Ok(found) => return Ok(found),
             // A mirror that fails is as good as none, unless it is our disk.
             Err(e @ OciError::Store(_)) => return Err(e),
             Err(_) => {}
         }
     }
-    pull_from(reference.registry(), blobs, reference, platform, settings, progress).await
+    ask(reference.registry()).await
 }
 
 async fn pull_from(
