@@ -56,9 +56,7 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
             remove(&path, "copy of a forked VM", dry_run, &mut cleaned)?;
         }
     }
-    if !dry_run {
-        snapshot::clean(&store)?;
-    }
+    snapshot::clean(&store, dry_run, &mut cleaned)?;
     for dir in entries(&store.dir(Part::Networks)?)? {
         let (_held, abandoned) = private::abandoned(&store, &dir)?;
         for mark in &abandoned {

@@ -283,12 +283,24 @@ impl Purpose {
     }
 }
 
-/// The image beneath what was saved, if it is the same still.
+/// The image beneath what was saved: the one that has its name, if it is the
+/// same still, or what came with it.
 async fn image_of(host: &Host, of: &Description) -> Result<Image, Error> {
+    if let Some(image) = image_here(&host.store, of) {
+        return Ok(image);
+    }
     let missing = || Error::ImageChanged { image: of.image.clone() };
     let reference = of.image.parse().map_err(|_| missing())?;
     let image = host.image(&reference).await?;
     if image.digest == of.image_digest { Ok(image) } else { Err(missing()) }
+}
+
+/// The same, where it is here.
+pub(crate) fn image_here(store: &Store, of: &Description) -> Option<Image> {
+    let reference = of.image.parse().ok()?;
+    let named = Image::find(store, &reference).ok();
+    let same = named.filter(|image| image.digest == of.image_digest);
+    same.or_else(|| Image::base(store, &of.image_digest, &of.wants))
 }
 
 /// Makes the template of a snapshot.

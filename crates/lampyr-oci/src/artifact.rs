@@ -8,7 +8,7 @@ use lampyr_types::Task;
 use serde_json::json;
 
 use crate::manifest::{Descriptor, Manifest, senseless, shown};
-use crate::pull::mirrored;
+use crate::pull::{is_ours, mirrors};
 use crate::push::{USUAL_MANIFEST, put_manifest, upload};
 use crate::transfer::arrive;
 use crate::{Access, Blobs, Digest, OciError, Reference, Registry, Settings};
@@ -75,7 +75,13 @@ pub struct Offer {
 impl Offer {
     /// Looks for an artifact; mirrors of its registry are asked first.
     pub async fn find(reference: &Reference, settings: &Settings) -> Result<Self, OciError> {
-        mirrored(reference, settings, async |name| Self::of(name, reference, settings).await).await
+        for mirror in mirrors(reference, settings) {
+            match Self::of(mirror, reference, settings).await {
+                Err(e) if !is_ours(&e) => {}
+                done => return done,
+            }
+        }
+        Self::of(reference.registry(), reference, settings).await
     }
 
     async fn of(name: &str, reference: &Reference, settings: &Settings) -> Result<Self, OciError> {

@@ -64,9 +64,18 @@ impl Config {
 
     /// Reads the configuration of a snapshot, verified.
     pub(super) fn read(blobs: &Blobs, manifest: Digest) -> Result<Self, Error> {
-        let bytes = blobs.read(Manifest::read(blobs, manifest)?.config().digest)?;
+        Self::parse(&blobs.read(Manifest::read(blobs, manifest)?.config().digest)?)
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let unknown = |_| Error::SnapshotFormat("a configuration of another kind".into());
-        serde_json::from_slice(&bytes).map_err(unknown)
+        serde_json::from_slice(bytes).map_err(unknown)
+    }
+
+    /// Whether its words can be shown to people as they are.
+    pub(super) fn is_plain(&self) -> bool {
+        let words = [&self.engine, &self.arch, &self.cpu, &self.kit];
+        words.iter().all(|word| word.len() < 300 && !word.contains(char::is_control))
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
