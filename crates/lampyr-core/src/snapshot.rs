@@ -381,5 +381,8 @@ const LOCK: &str = "snapshots";
 
 /// The lock that those share who run from a snapshot.
 fn in_use(digest: Digest) -> String {
-    format!("snapshot-{}", &digest.hex()[..32])
+    format!("{IN_USE}{}", &digest.hex()[..32])
 }
+
+/// What such a lock is called, before the first digits of the digest.
+const IN_USE: &str = "snapshot-";

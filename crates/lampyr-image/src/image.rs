@@ -128,6 +128,13 @@ impl Image {
         Ok(store.sharing(&in_use(self.disk.parent().unwrap_or(&self.disk)))?)
     }
 
+    /// Makes sure that nobody holds the image of this name, whether it is there
+    /// or not; nothing where somebody does, or where no image is called so.
+    pub fn free(store: &Store, name: &str) -> Result<Option<Lock>, ImageError> {
+        let Ok(name) = name.parse::<ImageRef>() else { return Ok(None) };
+        Ok(store.alone(&in_use(&name.dir(store)?))?)
+    }
+
     /// Removes an image, whole or damaged, unless somebody holds it.
     pub fn remove(store: &Store, image: &ImageRef) -> Result<(), ImageError> {
         let dir = Self::dir(store, image)?;

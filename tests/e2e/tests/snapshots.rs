@@ -5,9 +5,8 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use lampyr_e2e::{Finished, Session, TestContext, entries, eventually, rows};
+use lampyr_e2e::{Finished, Session, TestContext, entries, rows};
 use serde_json::Value;
 
 /// A machine that is saved quickly.
@@ -234,64 +233,4 @@ fn image(own: &TestContext, digit: char) -> PathBuf {
     manifest["digest"] = digit.to_string().repeat(64).into();
     fs::write(mine.join("manifest.json"), manifest.to_string()).unwrap();
     mine
-}
-
-/// How many moments are tried; `LAMPYR_FAULTS` says otherwise.
-fn faults() -> u64 {
-    std::env::var("LAMPYR_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
-}
-
-/// Kills a command at one moment after another, and requires that what it was
-/// about is as it was, or done.
-fn kill_at_moments(own: &TestContext, words: &[&str], holds: impl Fn()) {
-    let begun = std::time::Instant::now();
-    own.lampyr(words).finish();
-    let whole = begun.elapsed();
-    let count = faults();
-    for n in 0..count {
-        let live = own.lampyr(words).start();
-        std::thread::sleep(whole.mul_f64(n as f64 / count as f64));
-        live.signal(libc::SIGKILL);
-        live.finish();
-        holds();
-    }
-}
-
-#[test]
-fn a_create_that_is_killed_leaves_the_old_snapshot_or_the_new_one() {
-    let own = TestContext::fresh();
-    let session = Session::start(&own, &SMALL);
-    session.sh("echo old > /root/file").success();
-    kill_at_moments(&own, &["snapshot", "create", &session.sid, "one"], || {
-        assert_eq!(run_from(&own, "one", "cat /root/file").envelope().success(), "old\n");
-        assert_eq!(session.sh("cat /root/file").success(), "old\n");
-    });
-    session.stop();
-    own.assert_nothing_left();
-    rm(&own, &["one"]).json();
-    eventually("a blob of nobody's is left", || {
-        own.lampyr(["clean"]).finish();
-        blobs(&own).is_empty()
-    });
-}
-
-#[test]
-fn a_removal_that_is_killed_leaves_the_snapshot_or_nothing() {
-    let own = TestContext::fresh();
-    let session = Session::start(&own, &SMALL);
-    for n in 0..faults().min(10) {
-        create(&session, &own, "one");
-        let live = own.lampyr(["snapshot", "rm", "one"]).start();
-        std::thread::sleep(Duration::from_millis(3 * n));
-        live.signal(libc::SIGKILL);
-        live.finish();
-        match names(&own).len() {
-            0 => drop(run_from(&own, "one", "true").envelope().error("connection_failed")),
-            _ => drop(run_from(&own, "one", "true").envelope().success()),
-        }
-    }
-    session.stop();
-    rm(&own, &["one"]);
-    own.assert_nothing_left();
-    assert!(blobs(&own).is_empty(), "{:?}", blobs(&own));
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::blobs::Blobs;
 use super::layout::Manifest;
 use crate::copy::Copy;
-use crate::template::Description;
+use crate::template::{Description, Present};
 use crate::{Error, Host};
 
 /// A snapshot's configuration.
@@ -80,6 +80,11 @@ impl Config {
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         serde_json::to_vec(self).map_err(|e| Error::Agent(e.to_string()))
+    }
+
+    /// Whether one of the engines that a host has is the one that it needs.
+    pub(super) fn is_for(&self, present: &Present) -> bool {
+        present.engines.contains(&self.engine)
     }
 
     /// Whether this host can restore it; the error has the differences.
