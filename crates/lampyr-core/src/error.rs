@@ -325,8 +325,9 @@ impl Error {
     /// A next step, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(e) if e.is_full() => {
-                Some("free some space: `lampyr clean` removes what dead processes left".into())
+            Self::Store(e) if e.is_full() => Some(MAKE_ROOM.into()),
+            Self::Engine(EngineError::Io { source, .. }) if is_full(source) => {
+                Some(MAKE_ROOM.into())
             }
             Self::Store(StoreError::Format { .. }) => {
                 Some("use a newer Lampyr, or another LAMPYR_HOME".into())
@@ -386,6 +387,8 @@ impl Error {
         }
     }
 }
+
+const MAKE_ROOM: &str = "free some space: `lampyr clean` removes what dead processes left";
 
 fn no_point(to: Option<u64>) -> String {
     match to {

@@ -5,10 +5,13 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use lampyr_e2e::{Finished, Session, TestContext, entries, rows};
+use lampyr_e2e::{Finished, Session, TestContext, entries, is_root, rows};
 use serde_json::Value;
 
+/// Booting for a template takes longer than a run.
+const LONG: Duration = Duration::from_mins(3);
 /// A machine that is saved quickly.
 const SMALL: [&str; 2] = ["--memory", "256MB"];
 const SERVER: &str = "python3 -c '
@@ -233,4 +236,40 @@ fn image(own: &TestContext, digit: char) -> PathBuf {
     manifest["digest"] = digit.to_string().repeat(64).into();
     fs::write(mine.join("manifest.json"), manifest.to_string()).unwrap();
     mine
+}
+
+/// A session on a disk of its own, which has no room for its copy.
+const ON_A_FULL_DISK: &str = r#"
+mkdir "$LAMPYR_HOME.old" && mount --bind "$LAMPYR_HOME" "$LAMPYR_HOME.old"
+mount -t tmpfs -o size=700m none "$LAMPYR_HOME" && chmod 700 "$LAMPYR_HOME"
+cp -a "$LAMPYR_HOME.old"/* "$LAMPYR_HOME"/
+"$1" session start --memory 256MB --name full >&2
+"$1" exec full "head -c 30000000 /dev/urandom > /dev/shm/x" >&2
+used=$(df -k --output=used "$LAMPYR_HOME" | tail -1)
+mount -o remount,size=$((used + 4096))k "$LAMPYR_HOME"
+"$1" snapshot create full one && exit 9
+mount -o remount,size=700m "$LAMPYR_HOME"
+cd "$LAMPYR_HOME"
+echo left: $(ls tmp) $(ls snapshots/blobs/sha256 2>/dev/null)
+"$1" snapshot list
+"$1" exec full "echo alive"
+"$1" snapshot create full one
+"$1" session stop full
+"#;
+
+#[test]
+fn a_create_on_a_full_disk_is_one_sentence_and_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let own = TestContext::fresh();
+    let words = ["unshare", "-m", "--propagation", "private", "sh", "-ec", ON_A_FULL_DISK, "sh"];
+    let finished = own.lampyr(Vec::<&str>::new()).under(words).within(LONG).finish();
+    assert_eq!(finished.status(), Some(0), "{finished:?}");
+    let (said, told) = (finished.stdout(), finished.stderr());
+    assert!(said.starts_with("left:\n[]\n"), "{finished:?}");
+    assert!(said.contains("alive") && said.contains("\"name\":\"one\""), "{finished:?}");
+    let errors = told.lines().filter(|line| line.starts_with("error: ")).collect::<Vec<_>>();
+    assert!(errors.len() == 1 && errors[0].contains("No space left on device"), "{finished:?}");
+    assert!(told.contains("\nhint: free some space"), "{finished:?}");
 }
