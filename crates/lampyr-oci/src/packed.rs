@@ -135,7 +135,7 @@ mod tests {
             let error = unpack(packed, &tempfile::tempfile().unwrap(), most).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         };
-        refused(&packed(&[0; 100_000]), 99_999);
+        refused(&packed(&vec![0; 100_000]), 99_999);
         let cut = packed(b"something to pack");
         cut.set_len(cut.metadata().unwrap().len() - 1).unwrap();
         refused(&cut, 1 << 20);

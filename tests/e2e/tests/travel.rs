@@ -109,7 +109,8 @@ fn what_was_pushed_runs_in_a_home_that_has_nothing_but_the_kit() {
     fork.sh("echo more >> /root/file").success();
     to.lampyr(["snapshot", "create", &fork.sid, "more"]).finish().json();
     to.lampyr(["snapshot", "rm", "tools", "--force"]).finish().failure();
-    (fork.stop(), session.stop());
+    fork.stop();
+    session.stop();
 
     // What was built on it goes on, and comes back, with what it was built on.
     let second = format!("{}/me/more:1", registry.name());
@@ -179,6 +180,9 @@ fn a_killed_pull_is_gone_on_with_and_two_at_once_are_one_transfer() {
     to.assert_tidy();
 }
 
+/// Changes a manifest in a registry.
+type Change = dyn Fn(&mut Value);
+
 #[test]
 fn what_is_no_snapshot_or_of_another_kind_is_told_in_a_sentence() {
     let registry = TestRegistry::plain();
@@ -198,7 +202,7 @@ fn what_is_no_snapshot_or_of_another_kind_is_told_in_a_sentence() {
     refused(&image, "/image:1 is no snapshot", "lampyr images pull");
     refused(&name("none"), "there is no image", "check the name");
     let good = registry.manifest("one:1");
-    let changes: [(&str, &str, &dyn Fn(&mut Value)); 4] = [
+    let changes: [(&str, &str, &Change); 4] = [
         ("snapshot.packed.v9", "use a newer lampyr", &|m| {
             m["artifactType"] = "application/vnd.lampyr.snapshot.packed.v9".into();
         }),
@@ -264,6 +268,9 @@ fn forge_layer(of: &TestContext, manifest: &mut Value, at: usize, byte: u8) {
     part["digest"] = keep(of, &layer).into();
 }
 
+/// Changes a snapshot's manifest and its configuration.
+type Forgery = dyn Fn(&TestContext, &mut Value, &mut Value);
+
 #[test]
 fn a_forged_snapshot_is_refused_before_anything_runs_of_it() {
     let registry = TestRegistry::plain();
@@ -271,7 +278,6 @@ fn a_forged_snapshot_is_refused_before_anything_runs_of_it() {
     let index = from.home().join("snapshots/index.json");
     let honest = fs::read(&index).unwrap();
     let to = TestContext::fresh();
-    type Forgery = dyn Fn(&TestContext, &mut Value, &mut Value);
     let forgeries: [(&str, &Forgery); 6] = [
         // Layers with their data in a file, and over a file, that they name.
         ("the snapshot is damaged", &|of, manifest, _| forge_layer(of, manifest, 79, 4)),
