@@ -53,8 +53,12 @@ pub(crate) struct Description {
     /// Whether it has a network card.
     pub(crate) network: bool,
     /// What the image wants, for where it is not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_nothing")]
     pub(crate) wants: Config,
+}
+
+fn is_nothing(wants: &Config) -> bool {
+    *wants == Config::default()
 }
 
 impl Description {
