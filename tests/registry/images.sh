@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes images of the distribution's own packages, as an OCI layout in the empty
-# directory $1: debian, python above it, busybox, and busybox beneath 120
-# layers. With `large` as $2, one of about 100 MB.
+# directory $1: debian, python above it, packages with pip and npm, busybox, and
+# busybox beneath 120 layers. With `large` as $2, one of about 100 MB.
 set -eu
 exec > /dev/null
 umask 022
@@ -43,6 +43,18 @@ if [ "$2" = large ]; then
     install python large git gcc
     exit
 fi
+
+# Whom this host trusts, the image trusts: its registries may be behind a proxy.
+install debian installers ca-certificates python3-pip nodejs
+npm pack --silent --pack-destination "$work" npm@10
+installers=$(b from installers)
+b add --quiet "$installers" "$work"/npm-10.*.tgz /usr/lib/node_modules
+b run --isolation chroot "$installers" -- sh -c 'cd /usr/lib/node_modules &&
+    mv package npm && ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/bin/npm'
+trusted=/etc/ssl/certs/ca-certificates.crt
+b copy --quiet "$installers" "$trusted" "$trusted"
+b config --env "NODE_EXTRA_CA_CERTS=$trusted" "$installers"
+keep "$installers" packages
 
 busybox=$(b from scratch)
 b add --quiet "$busybox" /bin/busybox /bin/busybox

@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::apt::{Apt, cached};
 use crate::command::{read, run};
 use crate::failure::{Failure, Result};
-use crate::{packages, workspace};
+use crate::{packages, rust_sdk, workspace};
 
 const TARGET: &str = "aarch64-apple-darwin";
 
@@ -39,6 +39,7 @@ fn cargo(task: &str, library: &Path) -> Result<Command> {
         .env("AR_aarch64_apple_darwin", "true")
         .args([task, "--quiet", "-Zbuild-std=std,panic_abort", "--target", TARGET])
         .args(["--lib", "--bins"]);
+    command.args(["-p", rust_sdk::SDK]);
     for name in workspace::crates()? {
         if !GUEST_SIDE.contains(&name.as_str()) {
             command.args(["-p", &name]);

@@ -9,7 +9,7 @@ use crate::failure::Result;
 use crate::{packages, workspace};
 
 /// A change of the script wants a new name.
-const FOLDER: &str = "test-images-1";
+const FOLDER: &str = "test-images-2";
 const LIMIT: Duration = Duration::from_mins(20);
 
 /// Where they are, for the variable `LAMPYR_TEST_IMAGES`.

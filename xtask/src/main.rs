@@ -15,6 +15,7 @@ mod install;
 mod packages;
 mod python_sdk;
 mod run;
+mod rust_sdk;
 mod soak;
 mod test;
 mod test_kvm;

@@ -40,6 +40,7 @@ pub(crate) const REGISTRY: &[Package] = &[
     Package { name: "buildah", shown_by: "buildah" },
     Package { name: "uidmap", shown_by: "newuidmap" },
     Package { name: "apache2-utils", shown_by: "htpasswd" },
+    Package { name: "npm", shown_by: "npm" },
     Package { name: "openssl", shown_by: "openssl" },
     Package { name: "busybox-static", shown_by: "busybox" },
 ];

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::command::{answer, find, run, say};
 use crate::failure::{Failure, Result};
 use crate::{
-    agent, check_macos, fuzz, images, packages, run as launch, test_kvm, typescript, workspace,
+    agent, check_macos, fuzz, images, packages, run as launch, rust_sdk, test_kvm, typescript,
+    workspace,
 };
 
 const E2E: &str = "tests/e2e";
@@ -72,6 +73,7 @@ fn steps(extent: Extent) -> Vec<Step> {
         steps.push(("images for tests", images::usual));
         steps.push(("end-to-end tests", e2e_tests));
     }
+    steps.push(("Rust SDK", rust_sdk::test));
     steps.push(("TypeScript SDK", typescript::test));
     steps.push(("macOS check", check_macos::check));
     steps.push(("Python SDK", crate::python_sdk::test));
@@ -88,6 +90,7 @@ fn tests() -> Result<()> {
     if workspace::has(E2E) {
         command.args(["--exclude", "lampyr-e2e"]);
     }
+    command.args(rust_sdk::PACKAGES.iter().flat_map(|package| ["--exclude", package]));
     run(&mut command)
 }
 
@@ -107,7 +110,7 @@ fn e2e_tests() -> Result<()> {
 }
 
 /// cargo-nextest where it is installed, else `cargo test`.
-fn runner() -> Command {
+pub(crate) fn runner() -> Command {
     let mut command = workspace::cargo();
     if find("cargo-nextest").is_some() {
         command.args(["nextest", "run", "--no-tests=pass"]);

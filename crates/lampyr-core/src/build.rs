@@ -67,7 +67,7 @@ pub async fn build_snapshot(
 ) -> Result<Built, Error> {
     let made_by = recipe(host, plan).await?;
     let request = plan.snapshot_request(options.overwrite);
-    snapshot::refuse_taken(&host.store, &request)?;
+    snapshot::refuse_taken(&host.store, &request.name, request.overwrite)?;
     if options.cache
         && let Some(snapshot) = snapshot::made_by(&host.store, &plan.name, &made_by)?
     {

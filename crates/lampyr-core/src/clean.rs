@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use lampyr_store::{Lock, Part, Store, at};
 
-use crate::{Error, fork, pool, private, session, snapshot};
+use crate::template::Present;
+use crate::{Error, fork, pool, private, session, snapshot, template};
 
 /// How long an output that was too long for its envelope is kept.
 const KEEP_OUTPUTS: Duration = Duration::from_hours(24);
@@ -32,8 +33,10 @@ pub struct CleanedItem {
 
 /// Removes sandboxes and half-made things whose owners are gone, and outputs
 /// older than a day. Whatever somebody alive holds is left alone: a lock that
-/// can be taken belongs to nobody. With `dry_run` nothing is removed.
-pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
+/// can be taken belongs to nobody. Templates go that nothing is restored from any
+/// more; what the host has is `present`, where that is known. With `dry_run`
+/// nothing is removed.
+pub fn clean(home: &Path, present: Option<&Present>, dry_run: bool) -> Result<Cleaned, Error> {
     if !home.exists() {
         return Ok(Cleaned::default());
     }
@@ -56,9 +59,10 @@ pub fn clean(home: &Path, dry_run: bool) -> Result<Cleaned, Error> {
             remove(&path, "copy of a forked VM", dry_run, &mut cleaned)?;
         }
     }
-    if !dry_run {
-        snapshot::clean(&store)?;
+    for (path, _free) in template::stale(&store, present)? {
+        remove(&path, "template", dry_run, &mut cleaned)?;
     }
+    snapshot::clean(&store, present, dry_run, &mut cleaned)?;
     for dir in entries(&store.dir(Part::Networks)?)? {
         let (_held, abandoned) = private::abandoned(&store, &dir)?;
         for mark in &abandoned {
@@ -168,10 +172,10 @@ mod tests {
         let _held = Lock::try_take(&sandboxes.join("alive/lock")).unwrap().unwrap();
         let staged = store.stage().unwrap();
 
-        let would = clean(&home, true).unwrap();
+        let would = clean(&home, None, true).unwrap();
         assert_eq!(would.items.len(), 1);
         assert!(sandboxes.join("dead").exists());
-        let did = clean(&home, false).unwrap();
+        let did = clean(&home, None, false).unwrap();
         assert_eq!(did.items[0].path, sandboxes.join("dead"));
         assert!(!sandboxes.join("dead").exists() && sandboxes.join("alive").exists());
         assert!(staged.path().exists());

@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lampyr_engine::Pages;
-use lampyr_image::Image;
 use lampyr_oci::Digest;
 use lampyr_store::{Store, at, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::Saved;
-use crate::template::{DEVICES, Description, FileId, Ground, Moment, layer_name};
+use crate::template::{DEVICES, Description, FileId, Ground, Moment, image_here, layer_name};
 use crate::{Access, Error, Host, SessionRequest};
 
 const NOTE: &str = "copy.json";
@@ -84,9 +83,8 @@ impl Copy {
     pub(crate) fn find(store: &Store, dir: &Path) -> Result<Self, Error> {
         let note: Note = read_json(&dir.join(NOTE))?;
         let changed = || Error::ImageChanged { image: note.of.image.clone() };
-        let reference = note.of.image.parse().map_err(|_| changed())?;
         let ground = Ground {
-            image: Image::find_any(store, &reference)?,
+            image: image_here(store, &note.of).ok_or_else(changed)?,
             shape: note.of.shape(),
             template: note.template,
             memory: note.memory,

@@ -13,7 +13,7 @@ use lampyr_types::{Size, Span};
 use crate::exec::{Asked, Source, Terms, exec, outcome};
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, Origin, Output, OutputStream, Trace, wish};
+use crate::{Access, Error, Host, Origin, Output, OutputStream, Trace, wish};
 
 /// How long packing the disk may take.
 const EXPORT_WAIT: Span = Span::secs(1800);
@@ -29,6 +29,8 @@ pub struct CreateRequest {
     pub commands: Vec<String>,
     /// How long each may take.
     pub timeout: Span,
+    /// What they may reach.
+    pub access: Option<Access>,
     /// Virtual processors.
     pub cpus: u32,
     /// Memory.
@@ -45,12 +47,13 @@ pub async fn create_image(
     output: &mut dyn Output,
 ) -> Result<Image, Error> {
     let (cpus, memory) = (request.cpus, request.memory.as_bytes());
-    let spec = MachineSpec { cpus, memory, network: false };
+    let spec = MachineSpec { cpus, memory, network: request.access.is_some() };
     let shape = Shape { spec, disk: request.disk_size };
     let template = Template::get(host, &request.from, shape).await?;
     let staging = host.store.stage()?;
     let mut root = Packed::new(staging.path(), host.registries.most)?;
-    let mut sandbox = Box::pin(Sandbox::launch(host, &template, None, &Trace::new())).await?;
+    let access = request.access.as_ref();
+    let mut sandbox = Box::pin(Sandbox::launch(host, &template, access, &Trace::new())).await?;
     let worked = Box::pin(work(&mut sandbox, host, request, &template.image, &mut root, output));
     let worked = worked.await;
     sandbox.end().await;

@@ -7,7 +7,7 @@ use std::path::Path;
 use lampyr_image::{Arch, Image, ImageError, Kit};
 use lampyr_store::Store;
 
-use crate::{AccelChoice, Error, HostSettings, accel};
+use crate::{AccelChoice, Error, HostSettings, Present, accel};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +64,7 @@ pub async fn doctor(settings: &HostSettings, fix: bool) -> Report {
         accel = accelerator(&store, &kit, settings, &mut checks).await;
     }
     checks.extend(registries::checks(&store, &settings.registries).await);
-    checks.push(leftovers(&settings.home));
+    checks.push(leftovers(settings));
     Report { accel, checks }
 }
 
@@ -159,10 +159,10 @@ async fn accelerator(
     }
 }
 
-fn leftovers(home: &Path) -> Check {
+fn leftovers(settings: &HostSettings) -> Check {
     // The locks of work that ended well stay, and are no trouble.
     let is_lock = |path: &Path| path.extension().is_some_and(|extension| extension == "lock");
-    let cleaned = match crate::clean(home, true) {
+    let cleaned = match crate::clean(&settings.home, Present::of(settings).as_ref(), true) {
         Ok(cleaned) => cleaned,
         Err(e) => return failed("leftovers", "leftovers", &e),
     };

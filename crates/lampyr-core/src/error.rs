@@ -6,9 +6,10 @@ use std::time::Duration;
 use lampyr_engine::{Ended, EngineError};
 use lampyr_image::ImageError;
 use lampyr_net::{Domain, MAX_PEERS};
+use lampyr_oci::OciError;
 use lampyr_proto::Failure;
 use lampyr_store::StoreError;
-use lampyr_types::{ErrorKind, Name, Span};
+use lampyr_types::{ErrorKind, Name, Size, Span};
 
 use crate::Usage;
 use crate::channel::ChannelError;
@@ -166,6 +167,12 @@ pub enum Error {
     /// A snapshot has a part that this build does not know.
     #[error("the snapshot is of another lampyr: it has {0}")]
     SnapshotFormat(String),
+    /// What a registry has under a reference is something else.
+    #[error("{0} is no snapshot")]
+    NotSnapshot(String),
+    /// A snapshot would take more room than anything from a registry may.
+    #[error("the snapshot unpacks to more than {0}")]
+    SnapshotTooLarge(Size),
     /// A snapshot was taken by another engine, or on another processor.
     #[error("the snapshot does not fit this host: {0}")]
     Incompatible(String),
@@ -265,6 +272,12 @@ impl From<ChannelError> for Error {
     }
 }
 
+impl From<OciError> for Error {
+    fn from(e: OciError) -> Self {
+        Self::Image(e.into())
+    }
+}
+
 impl From<RunError> for Error {
     fn from(failed: RunError) -> Self {
         let RunError { kind, message, hint, duration, .. } = failed;
@@ -315,8 +328,9 @@ impl Error {
     /// A next step, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(e) if e.is_full() => {
-                Some("free some space: `lampyr clean` removes what dead processes left".into())
+            Self::Store(e) if e.is_full() => Some(MAKE_ROOM.into()),
+            Self::Engine(EngineError::Io { source, .. }) if is_full(source) => {
+                Some(MAKE_ROOM.into())
             }
             Self::Store(StoreError::Format { .. }) => {
                 Some("use a newer Lampyr, or another LAMPYR_HOME".into())
@@ -365,6 +379,10 @@ impl Error {
             Self::SnapshotNeeded { .. } => Some("--force removes both".into()),
             Self::SnapshotBusy(_) => Some("stop the sessions that were started from it".into()),
             Self::SnapshotDamaged(_) => Some("take it again, or build it again".into()),
+            Self::NotSnapshot(_) => Some("`lampyr images pull` fetches images".into()),
+            Self::SnapshotTooLarge(_) => {
+                Some("LAMPYR_MAX_IMAGE sets how much may come from a registry".into())
+            }
             Self::SnapshotFormat(_) => Some("use a newer lampyr, or take it again".into()),
             Self::Incompatible(_) => Some("take it again on this host".into()),
             Self::ImageChanged { .. } => Some("get that image back, or save the VM again".into()),
@@ -375,6 +393,8 @@ impl Error {
         }
     }
 }
+
+const MAKE_ROOM: &str = "free some space: `lampyr clean` removes what dead processes left";
 
 fn no_point(to: Option<u64>) -> String {
     match to {

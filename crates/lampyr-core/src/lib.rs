@@ -89,9 +89,10 @@ pub use session::{
     start_session, stop_session,
 };
 pub use snapshot::{
-    AskedMachine, Differs, MachinePart, Snapshot, SnapshotRequest, Snapshots, Taken,
-    create_snapshot, remove_snapshot, snapshot, snapshots,
+    AskedMachine, Differs, MachinePart, PullRequest, Snapshot, SnapshotRequest, Snapshots, Taken,
+    create_snapshot, pull_snapshot, push_snapshot, remove_snapshot, snapshot, snapshots,
 };
+pub use template::Present;
 pub use trace::Trace;
 pub use verify::{ForkCheck, ForkPrograms, verify_fork};
 pub use volume::Volume;

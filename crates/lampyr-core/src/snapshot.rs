@@ -11,6 +11,10 @@ mod config;
 #[cfg(test)]
 mod goldens;
 mod layout;
+mod leftovers;
+mod packed;
+mod pull;
+mod push;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,17 +22,21 @@ use std::time::Duration;
 
 use lampyr_engine::Pages;
 use lampyr_oci::Digest;
-use lampyr_store::{Lock, Part, Store, at};
+use lampyr_store::{Lock, Part, Store};
 use lampyr_types::Name;
 
 use crate::copy::{Copy, PAGES};
-use crate::template::{self, DEVICES, Moment, Template};
+use crate::template::{DEVICES, Moment, Template};
 use crate::{Error, Host, Origin, SessionClient};
 
 pub use agree::{AskedMachine, Differs, MachinePart};
 use blobs::Blobs;
 pub(crate) use config::Config;
 use layout::{Descriptor, Index, Kind, Manifest};
+pub(crate) use leftovers::clean;
+use leftovers::sweep;
+pub use pull::{PullRequest, pull_snapshot};
+pub use push::push_snapshot;
 
 /// What is known of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +118,7 @@ pub(crate) async fn take(
     request: &SnapshotRequest,
     made_by: Option<String>,
 ) -> Result<Taken, Error> {
-    refuse_taken(&host.store, request)?;
+    refuse_taken(&host.store, &request.name, request.overwrite)?;
     let staging = host.store.stage()?;
     let client = SessionClient::connect(host.store.root(), word).await?;
     let copy = client.copy_to(staging.path(), request.with_secrets).await?;
@@ -127,10 +135,10 @@ pub(crate) async fn take(
 }
 
 /// Says that a name is taken where it may not be replaced.
-pub(crate) fn refuse_taken(store: &Store, request: &SnapshotRequest) -> Result<(), Error> {
+pub(crate) fn refuse_taken(store: &Store, name: &Name, overwrite: bool) -> Result<(), Error> {
     let index = Index::read(&dir(store)?)?;
-    if !request.overwrite && index.find(&request.name).is_some() {
-        return Err(Error::SnapshotTaken(request.name.clone()));
+    if !overwrite && index.find(name).is_some() {
+        return Err(Error::SnapshotTaken(name.clone()));
     }
     Ok(())
 }
@@ -157,7 +165,7 @@ fn keep(
 ) -> Result<Snapshot, Error> {
     let dir = dir(&host.store)?;
     let _alone = host.store.making(LOCK)?;
-    refuse_taken(&host.store, request)?;
+    refuse_taken(&host.store, &request.name, request.overwrite)?;
     let blobs = Blobs::new(&dir)?;
     let mut layers = match copy.ground.snapshot {
         Some(parent) => Manifest::read(&blobs, parent)?.memory(),
@@ -172,14 +180,24 @@ fn keep(
     let config = blobs.keep(Kind::Config, &config.to_bytes()?)?;
     let manifest = Manifest::new(config, layers);
     let descriptor = blobs.keep(Kind::Manifest, &manifest.to_bytes()?)?;
-    let mut index = Index::read(&dir)?;
-    let replaced = index.put(&request.name, descriptor.clone());
-    index.write(&dir)?;
+    name_it(&host.store, &dir, &request.name, descriptor)
+}
+
+/// Gives a manifest whose parts are there its name. The caller holds the lock.
+fn name_it(
+    store: &Store,
+    dir: &Path,
+    name: &Name,
+    manifest: Descriptor,
+) -> Result<Snapshot, Error> {
+    let (mut index, digest) = (Index::read(dir)?, manifest.digest);
+    let replaced = index.put(name, manifest);
+    index.write(dir)?;
     if replaced.is_some() {
         // It is there: what is not removed now is removed later.
-        let _ = sweep(&host.store, &dir, &index);
+        let _ = sweep(store, dir, &index);
     }
-    look(&dir, &index, &request.name, descriptor.digest)
+    look(dir, &index, name, digest)
 }
 
 /// All snapshots, by name.
@@ -282,40 +300,6 @@ fn dependents(blobs: &Blobs, index: &Index, digest: Digest) -> Vec<(Name, Digest
     found
 }
 
-/// Removes blobs that no snapshot needs, and the templates of snapshots that
-/// are gone. What somebody still runs from stays for the next time, with all
-/// that it needs; everything does while there is a snapshot that cannot be read, since nobody knows what
-/// that one needs.
-pub(crate) fn sweep(store: &Store, dir: &Path, index: &Index) -> Result<(), Error> {
-    let blobs = Blobs::new(dir)?;
-    let named: Vec<_> = index.names().map(|(_, digest)| digest).collect();
-    let (mut needed, mut free) = (named.clone(), Vec::new());
-    for digest in blobs.all()?.into_iter().filter(|digest| !named.contains(digest)) {
-        match store.alone(&in_use(digest))? {
-            Some(lock) => free.push((digest, lock)),
-            None => needed.push(digest),
-        }
-    }
-    for digest in needed.clone() {
-        let Ok(manifest) = Manifest::read(&blobs, digest) else { return Ok(()) };
-        needed.extend(manifest.all().map(|part| part.digest));
-    }
-    for (digest, _lock) in free.iter().filter(|(digest, _)| !needed.contains(digest)) {
-        for template in template::of_snapshot(store, *digest)? {
-            std::fs::remove_dir_all(&template).map_err(at(&template))?;
-        }
-        blobs.remove(*digest)?;
-    }
-    Ok(())
-}
-
-/// Removes what killed processes left among the snapshots.
-pub(crate) fn clean(store: &Store) -> Result<(), Error> {
-    let dir = dir(store)?;
-    let Some(_alone) = store.alone(LOCK)? else { return Ok(()) };
-    sweep(store, &dir, &Index::read(&dir)?)
-}
-
 /// Looks a snapshot up to launch from it; it stays while the lock is held.
 pub(crate) fn find(store: &Store, name: &Name) -> Result<(Saved, Lock), Error> {
     let dir = dir(store)?;
@@ -354,6 +338,14 @@ impl Saved {
     }
 }
 
+/// Does work that would keep others waiting on a thread of its own.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::Agent(e.to_string()))?
+}
+
 fn look(dir: &Path, index: &Index, name: &Name, digest: Digest) -> Result<Snapshot, Error> {
     let blobs = Blobs::new(dir)?;
     let (manifest, config) = (Manifest::read(&blobs, digest)?, Config::read(&blobs, digest)?);
@@ -389,5 +381,8 @@ const LOCK: &str = "snapshots";
 
 /// The lock that those share who run from a snapshot.
 fn in_use(digest: Digest) -> String {
-    format!("snapshot-{}", &digest.hex()[..32])
+    format!("{IN_USE}{}", &digest.hex()[..32])
 }
+
+/// What such a lock is called, before the first digits of the digest.
+const IN_USE: &str = "snapshot-";

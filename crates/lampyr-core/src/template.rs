@@ -10,6 +10,7 @@
 mod assemble;
 mod bake;
 mod record;
+mod stale;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use lampyr_oci::Digest;
 use lampyr_store::{Lock, Part, Store, at};
 use lampyr_types::{Name, SandboxId, Size};
 
+use crate::clean::entries;
 use crate::copy::Copy;
 use crate::snapshot::{self, Saved};
 use crate::{Error, Host, Origin, fork};
@@ -28,6 +30,8 @@ pub(crate) use assemble::{Moment, assemble};
 pub(crate) use bake::{Nowhere, boot, connection, create, greet};
 pub(crate) use record::{DEVICES, Description, layer_name};
 use record::{MEMORY, Parts, Record};
+pub use stale::Present;
+pub(crate) use stale::stale;
 
 /// What a template is for.
 #[derive(Debug, Clone, Copy)]
@@ -243,7 +247,8 @@ impl Purpose {
         let locks = vec![image.hold(&host.store)?];
         // A layer that is shorter than what lies beneath it would cut that off.
         let shape = Shape { disk: shape.disk.max(Size::bytes(image.size_bytes)), ..shape };
-        let words = words(host, &image, shape);
+        let of = Description::of(&image, shape);
+        let words = words(&host.kit.manifest.digest, &host.engine.fingerprint(), &of);
         let key = blake3::hash(words.as_bytes()).to_hex()[..32].to_owned();
         let hold = Arc::new(Hold { _locks: locks, _fork: None });
         Ok(Self { image, hold, shape, words, from: From::Image, key })
@@ -283,12 +288,24 @@ impl Purpose {
     }
 }
 
-/// The image beneath what was saved, if it is the same still.
+/// The image beneath what was saved: the one that has its name, if it is the
+/// same still, or what came with it.
 async fn image_of(host: &Host, of: &Description) -> Result<Image, Error> {
+    if let Some(image) = image_here(&host.store, of) {
+        return Ok(image);
+    }
     let missing = || Error::ImageChanged { image: of.image.clone() };
     let reference = of.image.parse().map_err(|_| missing())?;
     let image = host.image(&reference).await?;
     if image.digest == of.image_digest { Ok(image) } else { Err(missing()) }
+}
+
+/// The same, where it is here.
+pub(crate) fn image_here(store: &Store, of: &Description) -> Option<Image> {
+    let reference = of.image.parse().ok()?;
+    let named = Image::find(store, &reference).ok();
+    let same = named.filter(|image| image.digest == of.image_digest);
+    same.or_else(|| Image::base(store, &of.image_digest, &of.wants))
 }
 
 /// Makes the template of a snapshot.
@@ -302,30 +319,22 @@ fn thaw(host: &Host, purpose: &Purpose, saved: &Saved, dir: &Path) -> Result<(),
 /// The templates of an image, which nobody can use without it.
 pub(crate) fn of_image(store: &Store, image: &Image) -> Result<Vec<PathBuf>, Error> {
     let ours = |of: &Description| of.image == image.name && of.image_digest == image.digest;
-    those(store, |record| ours(&record.of))
+    let is_ours = |dir: &PathBuf| Record::read(dir).is_some_and(|record| ours(&record.of));
+    Ok(entries(&store.dir(Part::Templates)?)?.into_iter().filter(is_ours).collect())
 }
 
-/// The template of a snapshot.
-pub(crate) fn of_snapshot(store: &Store, digest: Digest) -> Result<Vec<PathBuf>, Error> {
-    let words = format!("snapshot {digest}");
-    those(store, |record| record.made_for == words)
-}
-
-fn those(store: &Store, wanted: impl Fn(&Record) -> bool) -> Result<Vec<PathBuf>, Error> {
-    let dir = store.dir(Part::Templates)?;
-    let entries = std::fs::read_dir(&dir).map_err(at(&dir))?;
-    let is_wanted = |dir: &PathBuf| Record::read(dir).is_some_and(|record| wanted(&record));
-    Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_wanted).collect())
+/// The templates of snapshots, each with the digits by which it is called.
+pub(crate) fn of_snapshots(store: &Store) -> Result<Vec<(PathBuf, String)>, Error> {
+    let all = entries(&store.dir(Part::Templates)?)?.into_iter();
+    let digits = |path: &PathBuf| Some(path.file_name()?.to_str()?.strip_prefix("s-")?.to_owned());
+    Ok(all.filter_map(|path| digits(&path).map(|digits| (path, digits))).collect())
 }
 
 /// Everything that a template depends on, in words.
-fn words(host: &Host, image: &Image, shape: Shape) -> String {
-    let (kit, engine) = (&host.kit.manifest.digest, host.engine.fingerprint());
-    let MachineSpec { cpus, memory, network } = shape.spec;
-    let card = if network { ", network card" } else { "" };
-    let (name, digest) = (&image.name, &image.digest);
-    let disk = shape.disk;
+fn words(kit: &str, engine: &str, of: &Description) -> String {
+    let Description { image, image_digest, cpus, memory, network, .. } = of;
+    let (card, disk) = (if *network { ", network card" } else { "" }, of.shape().disk);
     format!(
-        "kit {kit}, image {name} {digest}, {engine}, {cpus} cpus, {memory} bytes, disk {disk}{card}"
+        "kit {kit}, image {image} {image_digest}, {engine}, {cpus} cpus, {memory} bytes, disk {disk}{card}"
     )
 }

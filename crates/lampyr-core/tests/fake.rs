@@ -20,5 +20,7 @@ mod pools;
 mod runs;
 #[path = "fake/sessions.rs"]
 mod sessions;
+#[path = "fake/snapshots.rs"]
+mod snapshots;
 #[path = "fake/world.rs"]
 mod world;

@@ -32,8 +32,11 @@ pub(crate) fn make(path: &Path, size: u64) -> io::Result<()> {
     file.set_len(used * CLUSTER)
 }
 
+/// The length of a header.
+const HEADER: usize = 104;
+
 fn header(size: u64, l1_entries: u64) -> Vec<u8> {
-    let mut h = Vec::with_capacity(104);
+    let mut h = Vec::with_capacity(HEADER);
     h.extend(b"QFI\xfb");
     h.extend(3_u32.to_be_bytes());
     h.extend([0; 12]); // no backing file: offset and length of its name
@@ -47,13 +50,55 @@ fn header(size: u64, l1_entries: u64) -> Vec<u8> {
     h.extend([0; 12]); // no internal snapshots: count and offset
     h.extend([0; 24]); // no feature bits
     h.extend(4_u32.to_be_bytes()); // refcounts of 2^4 bits
-    h.extend(104_u32.to_be_bytes());
+    h.extend((HEADER as u32).to_be_bytes());
     h
+}
+
+/// Requires that a layer is of `size` bytes and names no other file.
+///
+/// All that tells a layer of ours from one that leads somewhere is in the
+/// header: a backing file, encryption, internal snapshots, and the features,
+/// of which a file for the data is one. The engine names the layer beneath and
+/// reads the tables as what a guest may have written.
+pub(crate) fn check(layer: &File, size: u64) -> io::Result<()> {
+    let bad = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    let mut found = [0; HEADER];
+    if layer.read_exact_at(&mut found, 0).is_err() || found[..8] != *b"QFI\xfb\0\0\0\x03" {
+        return bad("it is no layer of a disk");
+    }
+    let fields = [0..36, 60..100];
+    let wanted = header(size, 0);
+    if fields.into_iter().any(|field| found[field.clone()] != wanted[field]) {
+        return bad("it is a layer of another kind");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_layers_like_ours_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        make(&path, 1 << 30).unwrap();
+        let layer = File::options().read(true).write(true).open(&path).unwrap();
+        check(&layer, 1 << 30).unwrap();
+        assert!(check(&layer, 1 << 31).is_err());
+        // A backing file, encryption, a snapshot, a file for the data, a
+        // compression.
+        for at in [15, 35, 63, 79, 87] {
+            let mut byte = [0];
+            layer.read_exact_at(&mut byte, at).unwrap();
+            layer.write_all_at(&[byte[0] | 4], at).unwrap();
+            assert!(check(&layer, 1 << 30).is_err(), "{at}");
+            layer.write_all_at(&byte, at).unwrap();
+        }
+        check(&layer, 1 << 30).unwrap();
+        layer.set_len(50).unwrap();
+        assert!(check(&layer, 1 << 30).is_err());
+    }
 
     #[test]
     fn a_layer_is_as_the_format_says() {

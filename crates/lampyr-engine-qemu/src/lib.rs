@@ -69,6 +69,10 @@ impl Engine for Qemu {
     fn make_layer(&self, path: &Path, size: u64) -> std::io::Result<()> {
         layer::make(path, size)
     }
+
+    fn check_layer(&self, layer: &std::fs::File, size: u64) -> std::io::Result<()> {
+        layer::check(layer, size)
+    }
 }
 
 /// `.map_err(io("do this"))`: what was tried when the system refused.

@@ -167,6 +167,10 @@ impl Engine for FakeEngine {
     fn make_layer(&self, path: &Path, _size: u64) -> std::io::Result<()> {
         File::options().write(true).create_new(true).open(path).map(drop)
     }
+
+    fn check_layer(&self, _layer: &File, _size: u64) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Both ends of a channel, not yet known to any runtime.

@@ -49,6 +49,14 @@ pub trait Engine: Send + Sync {
 
     /// Makes an empty copy-on-write disk layer of `size` bytes at `path`.
     fn make_layer(&self, path: &Path, size: u64) -> std::io::Result<()>;
+
+    /// Whether a layer that somebody else made is one of `size` bytes that leads
+    /// to no other file and has nothing that ours have not.
+    ///
+    /// # Errors
+    ///
+    /// [`std::io::ErrorKind::InvalidData`] where it is not.
+    fn check_layer(&self, layer: &File, size: u64) -> std::io::Result<()>;
 }
 
 /// A running machine. Dropping it ends it at once.

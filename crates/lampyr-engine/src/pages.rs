@@ -19,6 +19,8 @@ pub const PAGE: usize = 4096;
 const MARK: [u8; 16] = *b"lampyr-pages-v1\n";
 const RUN: usize = 16;
 const FOOTER: u64 = 32;
+/// More runs than this are nobody's: each second page of 128 GiB.
+const MOST_RUNS: u64 = 1 << 24;
 /// Pages that are read at once.
 const PIECE: usize = 256;
 
@@ -102,7 +104,7 @@ impl Pages {
         file.read_exact_at(&mut footer, footer_at)?;
         let (mark, numbers) = footer.split_at(MARK.len());
         let (count, memory) = pair(numbers);
-        let index = count.checked_mul(RUN as u64).filter(|_| mark == MARK && count <= memory);
+        let index = count.checked_mul(RUN as u64).filter(|_| mark == MARK && count <= MOST_RUNS);
         let index_at = index.and_then(|size| footer_at.checked_sub(size)).ok_or_else(bad)?;
         let mut index = vec![0; (footer_at - index_at) as usize];
         file.read_exact_at(&mut index, index_at)?;

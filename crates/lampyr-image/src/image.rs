@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{ImageError, ImageRef};
 
 const FORMAT: u32 = 1;
-pub(crate) const DISK: &str = "disk.ext4";
+/// The name of an image's disk in its directory.
+pub const DISK: &str = "disk.ext4";
 pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// An image: a root disk at `images/<name>/`, never written after it was made.
@@ -96,7 +97,7 @@ impl Image {
         Self::open(&Self::dir(store, image)?, &image.to_string())
     }
 
-    fn open(dir: &Path, name: &str) -> Result<Self, ImageError> {
+    pub(crate) fn open(dir: &Path, name: &str) -> Result<Self, ImageError> {
         let damaged = || ImageError::DamagedImage { name: name.to_owned() };
         let manifest: Manifest = match read_json(&dir.join(MANIFEST)) {
             Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -127,6 +128,13 @@ impl Image {
         Ok(store.sharing(&in_use(self.disk.parent().unwrap_or(&self.disk)))?)
     }
 
+    /// Makes sure that nobody holds the image of this name, whether it is there
+    /// or not; nothing where somebody does, or where no image is called so.
+    pub fn free(store: &Store, name: &str) -> Result<Option<Lock>, ImageError> {
+        let Ok(name) = name.parse::<ImageRef>() else { return Ok(None) };
+        Ok(store.alone(&in_use(&name.dir(store)?))?)
+    }
+
     /// Removes an image, whole or damaged, unless somebody holds it.
     pub fn remove(store: &Store, image: &ImageRef) -> Result<(), ImageError> {
         let dir = Self::dir(store, image)?;
@@ -143,14 +151,14 @@ impl Image {
     /// reference.
     pub fn dir(store: &Store, image: &ImageRef) -> Result<PathBuf, ImageError> {
         let dir = image.dir(store)?;
-        let ImageRef::Name(name) = image else { return Ok(dir) };
-        let reference = name.as_str().parse().map(|r| ImageRef::Reference(r).dir(store));
-        Ok(match reference {
-            Ok(other) if !dir.exists() => {
-                Some(other?).filter(|other| other.exists()).unwrap_or(dir)
+        match image {
+            ImageRef::Name(name) if !dir.exists() => {
+                let Ok(reference) = name.as_str().parse() else { return Ok(dir) };
+                let fetched = ImageRef::Reference(reference).dir(store)?;
+                Ok(if fetched.exists() { fetched } else { dir })
             }
-            _ => dir,
-        })
+            _ => Ok(dir),
+        }
     }
 
     /// Makes an image of the `disk.ext4` in `staging`, in place of an image
@@ -161,29 +169,38 @@ impl Image {
         name: &ImageRef,
         new: NewImage,
     ) -> Result<Self, ImageError> {
-        let disk = staging.path().join(DISK);
-        let stamp = Stamp::of(&disk)?;
+        let digest = digest_of(&staging.path().join(DISK))?;
+        Self::place(staging, &name.dir(store)?, &name.to_string(), new, digest)
+    }
+
+    pub(crate) fn place(
+        staging: Staging,
+        dir: &Path,
+        name: &str,
+        new: NewImage,
+        digest: String,
+    ) -> Result<Self, ImageError> {
+        let stamp = Stamp::of(&staging.path().join(DISK))?;
         let manifest = Manifest {
             format: FORMAT,
-            name: name.to_string(),
+            name: name.to_owned(),
             base: new.base,
             command: [new.config.entrypoint.as_slice(), &new.config.cmd].concat(),
             size_bytes: stamp.size,
             created: jiff::Timestamp::now().to_string(),
-            digest: digest_of(&disk)?,
+            digest,
             disk: stamp,
             config: new.config,
             origin: new.origin,
         };
         write_json(&staging.path().join(MANIFEST), &manifest)?;
-        let dir = name.dir(store)?;
-        staging.publish(&dir)?;
+        staging.publish(dir)?;
         Ok(manifest.into_image(dir.join(DISK)))
     }
 }
 
 /// The lock of those that use an image.
-fn in_use(dir: &Path) -> String {
+pub(crate) fn in_use(dir: &Path) -> String {
     format!("use-{}", dir.file_name().unwrap_or_default().to_string_lossy())
 }
 
@@ -201,7 +218,7 @@ impl Stamp {
     }
 }
 
-fn digest_of(path: &Path) -> Result<String, ImageError> {
+pub(crate) fn digest_of(path: &Path) -> Result<String, ImageError> {
     let file = File::open(path).map_err(at(path))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(file).map_err(at(path))?;

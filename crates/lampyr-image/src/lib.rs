@@ -13,6 +13,7 @@
 //! [`QemuBuild::list`]) reads a few small files and hashes nothing big.
 
 mod arch;
+mod base;
 mod child;
 mod cpio;
 mod debian;
@@ -35,7 +36,7 @@ pub use arch::Arch;
 pub use child::interrupted;
 pub use default::DEFAULT_IMAGE;
 pub use error::ImageError;
-pub use image::{Image, NewImage, Origin};
+pub use image::{DISK, Image, NewImage, Origin};
 pub use image_ref::{BadImageRef, ImageRef};
 pub use kit::{FileFacts, Kit, KitManifest};
 pub use pulled::Registries;

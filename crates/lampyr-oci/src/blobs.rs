@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use lampyr_store::{Lock, Part, Store, StoreError, at, write_atomic};
 
-use crate::Digest;
 use crate::keeper::Keeper;
+use crate::manifest::senseless;
+use crate::{Digest, OciError};
 
 /// The blobs of a state directory: `blobs/sha256/<digits>`, whole and
 /// verified, and `blobs/partial/<digits>`, on their way.
@@ -75,8 +76,21 @@ impl Blobs {
     }
 
     /// Waits until this process alone may fetch a blob.
-    pub(crate) fn fetching(&self, digest: Digest) -> Result<Lock, StoreError> {
-        self.store.making(&format!("blob-{}", &digest.hex()[..16]))
+    pub async fn fetching(&self, digest: Digest) -> Result<Lock, OciError> {
+        let store = self.store.clone();
+        let waiting = move || store.making(&fetching(digest));
+        let waited = tokio::task::spawn_blocking(waiting).await;
+        Ok(waited.map_err(|e| senseless(&digest.to_string(), &e))??)
+    }
+
+    /// Forgets what has come of a blob, unless somebody fetches it.
+    pub fn forget(&self, digest: Digest) -> Result<(), StoreError> {
+        let Some(_alone) = self.store.alone(&fetching(digest))? else { return Ok(()) };
+        let path = self.partial(digest)?;
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(at(&path)(e)),
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that nobody uses blobs, so that some can be removed; nothing
@@ -90,4 +104,9 @@ impl Blobs {
     pub fn hold(&self) -> Result<Lock, StoreError> {
         self.store.sharing("blobs")
     }
+}
+
+/// The lock of whoever fetches a blob.
+fn fetching(digest: Digest) -> String {
+    format!("blob-{}", &digest.hex()[..16])
 }

@@ -13,7 +13,7 @@ use crate::{Digest, Digester, LayerError};
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The most that unpacking zstd may keep in memory is two to this power.
-const ZSTD_WINDOW: u32 = 26;
+pub(crate) const ZSTD_WINDOW: u32 = 26;
 const BUFFER: usize = 1 << 18;
 
 /// How much may still come out of all layers of an image.

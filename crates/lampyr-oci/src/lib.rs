@@ -5,6 +5,7 @@
 //! - [`Blobs`]: manifests, configurations and layers, by digest, each once.
 //! - [`pull`]: from a reference to blobs; everything is verified before use.
 //! - [`push`]: from blobs into a registry.
+//! - [`Artifact`]: what registries hold that is no image.
 //! - [`bundle`]: images in files.
 //! - [`check`]: whether a registry can be reached, and knows us.
 //! - [`changes`]: what a VM made of an image, as a layer.
@@ -15,6 +16,7 @@
 //! becomes blocks of one disk.
 
 mod archive;
+mod artifact;
 mod auth;
 mod blobs;
 pub mod bundle;
@@ -26,6 +28,7 @@ mod error;
 mod keeper;
 mod layer;
 mod manifest;
+mod packed;
 mod pax;
 mod pull;
 mod push;
@@ -35,6 +38,7 @@ mod sparse;
 mod transfer;
 mod tree;
 
+pub use artifact::{Artifact, Offer, Part, Shelf};
 pub use blobs::Blobs;
 pub use changes::changes;
 pub use check::{Reached, check};
@@ -42,6 +46,7 @@ pub use credentials::Credentials;
 pub use digest::{Digest, Digester};
 pub use error::{LayerError, OciError};
 pub use manifest::{Config, Image, Layer, Platform};
+pub use packed::{most_packed, pack, unpack};
 pub use pull::pull;
 pub use push::push;
 pub use reference::Reference;

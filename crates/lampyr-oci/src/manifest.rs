@@ -144,6 +144,9 @@ pub(crate) struct PlatformOf {
 pub(crate) struct Manifest {
     #[serde(default)]
     schema_version: u32,
+    /// What it is of, where it is of no image.
+    #[serde(default)]
+    pub(crate) artifact_type: String,
     #[serde(default)]
     pub(crate) manifests: Vec<Descriptor>,
     pub(crate) config: Option<Descriptor>,

@@ -21,16 +21,26 @@ pub async fn pull(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Image, OciError> {
-    let mirrors = settings.mirrors.get(reference.registry()).into_iter().flatten();
-    for mirror in mirrors {
+    for mirror in mirrors(reference, settings) {
         match pull_from(mirror, blobs, reference, platform, settings, progress).await {
-            Ok(image) => return Ok(image),
-            // A mirror that fails is as good as none, unless it is our disk.
-            Err(e @ OciError::Store(_)) => return Err(e),
-            Err(_) => {}
+            Err(e) if !is_ours(&e) => {}
+            done => return done,
         }
     }
     pull_from(reference.registry(), blobs, reference, platform, settings, progress).await
+}
+
+/// The mirrors of a reference's registry.
+pub(crate) fn mirrors<'a>(
+    reference: &Reference,
+    settings: &'a Settings,
+) -> impl Iterator<Item = &'a String> {
+    settings.mirrors.get(reference.registry()).into_iter().flatten()
+}
+
+/// Whether it is our disk that failed. A mirror that fails is as good as none.
+pub(crate) fn is_ours(error: &OciError) -> bool {
+    matches!(error, OciError::Store(_))
 }
 
 async fn pull_from(

@@ -14,7 +14,7 @@ use crate::{Access, Blobs, Digest, Image, OciError, Reference, Registry, Setting
 
 /// How often an upload that broke off is begun anew.
 const TRIES: usize = 3;
-const USUAL_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const USUAL_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Puts an image into a registry under a reference. What the registry has
 /// already is not sent.
@@ -39,7 +39,12 @@ pub async fn push(
     put_manifest(&registry, reference, image.manifest, manifest).await
 }
 
-async fn upload(registry: &Registry, digest: Digest, path: &Path) -> Result<(), OciError> {
+/// Puts a file into a registry, unless the registry has it.
+pub(crate) async fn upload(
+    registry: &Registry,
+    digest: Digest,
+    path: &Path,
+) -> Result<(), OciError> {
     let url = registry.url(&format!("blobs/{digest}"));
     let known = registry.send("look for a blob", |http: &Client| http.head(&url)).await?;
     if known.status().is_success() {
@@ -83,7 +88,8 @@ fn place(answer: &Response) -> Option<Url> {
     answer.url().join(text).ok()
 }
 
-async fn put_manifest(
+/// Names what is there already.
+pub(crate) async fn put_manifest(
     registry: &Registry,
     reference: &Reference,
     digest: Digest,

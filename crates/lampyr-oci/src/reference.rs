@@ -1,5 +1,7 @@
 //! What images are called, by Docker's rules.
 
+mod grammar;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -69,16 +71,17 @@ impl FromStr for Reference {
     type Err = OciError;
 
     fn from_str(text: &str) -> Result<Self, OciError> {
-        let shown = || text.chars().take(200).collect::<String>();
-        let bad = |why: String| OciError::Reference { given: shown(), why };
-        let parsed: oci_spec::distribution::Reference =
-            text.parse().map_err(|e: oci_spec::distribution::ParseError| bad(e.to_string()))?;
-        let digest = parsed.digest().map(str::parse).transpose();
+        let bad =
+            |why: String| OciError::Reference { given: text.chars().take(200).collect(), why };
+        let parts = grammar::parts(text).map_err(|why| bad(why.to_owned()))?;
+        let digest = parts.digest.map(str::parse).transpose();
+        let digest = digest.map_err(|e: crate::digest::BadDigest| bad(e.to_string()))?;
+        let unsaid = digest.is_none().then_some("latest");
         Ok(Self {
-            registry: parsed.registry().to_owned(),
-            repository: parsed.repository().to_owned(),
-            tag: parsed.tag().map(str::to_owned),
-            digest: digest.map_err(|e: crate::digest::BadDigest| bad(e.to_string()))?,
+            registry: parts.registry.to_owned(),
+            repository: parts.repository,
+            tag: parts.tag.or(unsaid).map(str::to_owned),
+            digest,
         })
     }
 }

@@ -34,25 +34,37 @@ pub(crate) async fn fetch(
     if blobs.has(digest)? {
         return Ok(());
     }
-    let (shared, path) = (blobs.clone(), blobs.partial(digest)?);
-    let waiting = tokio::task::spawn_blocking(move || shared.fetching(digest)).await;
-    let _alone = waiting.map_err(|e| broken(registry, digest, e.to_string()))??;
+    let _alone = blobs.fetching(digest).await?;
     if blobs.has(digest)? {
         return Ok(());
     }
-    let again = path.clone();
+    let path = blobs.partial(digest)?;
+    arrive(registry, &path, digest, size, task).await?.sync_all().map_err(at(&path))?;
+    let target = blobs.path(digest)?;
+    Ok(std::fs::rename(&path, &target).map_err(at(&target))?)
+}
+
+/// Fetches a blob into `path`, going on with what is there already; returns it,
+/// verified. The caller alone may fetch it.
+pub(crate) async fn arrive(
+    registry: &Registry,
+    path: &Path,
+    digest: Digest,
+    size: u64,
+    task: &dyn Task,
+) -> Result<File, OciError> {
+    let again = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || Partial::open(&again, size)).await;
     let mut partial = opened.map_err(|e| broken(registry, digest, e.to_string()))??;
-    receive(registry, &mut partial, &path, digest, size, task).await?;
+    receive(registry, &mut partial, path, digest, size, task).await?;
     let found = partial.digester.clone().finish();
     if found != digest || partial.len != size {
-        std::fs::remove_file(&path).map_err(at(&path))?;
+        std::fs::remove_file(path).map_err(at(path))?;
         let what = format!("a blob from {}", registry.name);
         return Err(OciError::WrongDigest { what, wanted: digest, found });
     }
-    partial.file.sync_all().map_err(at(&path))?;
-    let target = blobs.path(digest)?;
-    Ok(std::fs::rename(&path, &target).map_err(at(&target))?)
+    partial.file.rewind().map_err(at(path))?;
+    Ok(partial.file)
 }
 
 impl Partial {

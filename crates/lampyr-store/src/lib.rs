@@ -7,6 +7,7 @@
 //!   accel.json             which accelerator really works on this host
 //!   kits/<digest>/         guest kernel and initramfs
 //!   images/<name>/         root disks
+//!   bases/<digest>/        root disks that came with snapshots
 //!   blobs/                 what registries hold, by digest
 //!   templates-v1/<key>/    machines to restore from
 //!   snapshots/             saved machines by name, as an OCI image layout
@@ -119,6 +120,7 @@ impl Store {
 pub enum Part {
     Kits,
     Images,
+    Bases,
     Blobs,
     Templates,
     Snapshots,
@@ -141,6 +143,7 @@ impl Part {
         match self {
             Self::Kits => "kits",
             Self::Images => "images",
+            Self::Bases => "bases",
             Self::Blobs => "blobs",
             Self::Templates => "templates-v1",
             Self::Snapshots => "snapshots",

@@ -24,7 +24,7 @@ pub(crate) use serve::ServeArgs;
 pub(crate) use session::{CpArgs, ExecArgs, ListArgs, SessionCommand, StartArgs, StopArgs};
 pub(crate) use snapshot::{
     ForkArgs, LogArgs, SnapshotArgs, SnapshotBuildArgs, SnapshotCommand, SnapshotCreateArgs,
-    SnapshotRmArgs, UndoArgs, VerifyForkArgs,
+    SnapshotPullArgs, SnapshotPushArgs, SnapshotRmArgs, UndoArgs, VerifyForkArgs,
 };
 pub(crate) use volume::{VolumeCommand, VolumeCreateArgs};
 

@@ -29,7 +29,7 @@ use lampyr_types::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::bad_input::BadInput;
-use crate::core_api::{Outcome, RunError};
+use crate::core_api::{Error, Outcome, RunError};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::printer::Printer;
@@ -173,6 +173,13 @@ fn human(bytes: u64) -> String {
         Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / f64::from(1 << shift)),
         None => format!("{bytes} B"),
     }
+}
+
+/// Does something until a signal comes; then its status is the answer.
+fn until_interrupted<T>(
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<Result<T, u8>, Failure> {
+    block_on(interrupt::unless_interrupted(async { work.await.map_err(Failure::from) }))?
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub(crate) use serve::{Place, ServeSettings};
 pub(crate) use session::{
     Copy, ExecAction, ExecSettings, StartSettings, Staying, StopSettings, grace, sid,
 };
-pub(crate) use snapshot::{BuildSettings, NewSnapshot, snapshot_name};
+pub(crate) use snapshot::{BuildSettings, NewSnapshot, pull_request, snapshot_name};
 pub(crate) use volume::{NewVolume, volume_name};
 
 /// How a command that answers with data prints it.

@@ -7,9 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lampyr_e2e::{Finished, Session, TestContext, entries, eventually, rows};
+use lampyr_e2e::{Finished, Session, TestContext, entries, is_root, rows};
 use serde_json::Value;
 
+/// Booting for a template takes longer than a run.
+const LONG: Duration = Duration::from_mins(3);
 /// A machine that is saved quickly.
 const SMALL: [&str; 2] = ["--memory", "256MB"];
 const SERVER: &str = "python3 -c '
@@ -236,62 +238,38 @@ fn image(own: &TestContext, digit: char) -> PathBuf {
     mine
 }
 
-/// How many moments are tried; `LAMPYR_FAULTS` says otherwise.
-fn faults() -> u64 {
-    std::env::var("LAMPYR_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
-}
-
-/// Kills a command at one moment after another, and requires that what it was
-/// about is as it was, or done.
-fn kill_at_moments(own: &TestContext, words: &[&str], holds: impl Fn()) {
-    let begun = std::time::Instant::now();
-    own.lampyr(words).finish();
-    let whole = begun.elapsed();
-    let count = faults();
-    for n in 0..count {
-        let live = own.lampyr(words).start();
-        std::thread::sleep(whole.mul_f64(n as f64 / count as f64));
-        live.signal(libc::SIGKILL);
-        live.finish();
-        holds();
-    }
-}
+/// A session on a disk of its own, which has no room for its copy.
+const ON_A_FULL_DISK: &str = r#"
+mkdir "$LAMPYR_HOME.old" && mount --bind "$LAMPYR_HOME" "$LAMPYR_HOME.old"
+mount -t tmpfs -o size=700m none "$LAMPYR_HOME" && chmod 700 "$LAMPYR_HOME"
+cp -a "$LAMPYR_HOME.old"/* "$LAMPYR_HOME"/
+"$1" session start --memory 256MB --name full >&2
+"$1" exec full "head -c 30000000 /dev/urandom > /dev/shm/x" >&2
+used=$(df -k --output=used "$LAMPYR_HOME" | tail -1)
+mount -o remount,size=$((used + 4096))k "$LAMPYR_HOME"
+"$1" snapshot create full one && exit 9
+mount -o remount,size=700m "$LAMPYR_HOME"
+cd "$LAMPYR_HOME"
+echo left: $(ls tmp) $(ls snapshots/blobs/sha256 2>/dev/null)
+"$1" snapshot list
+"$1" exec full "echo alive"
+"$1" snapshot create full one
+"$1" session stop full
+"#;
 
 #[test]
-fn a_create_that_is_killed_leaves_the_old_snapshot_or_the_new_one() {
-    let own = TestContext::fresh();
-    let session = Session::start(&own, &SMALL);
-    session.sh("echo old > /root/file").success();
-    kill_at_moments(&own, &["snapshot", "create", &session.sid, "one"], || {
-        assert_eq!(run_from(&own, "one", "cat /root/file").envelope().success(), "old\n");
-        assert_eq!(session.sh("cat /root/file").success(), "old\n");
-    });
-    session.stop();
-    own.assert_nothing_left();
-    rm(&own, &["one"]).json();
-    eventually("a blob of nobody's is left", || {
-        own.lampyr(["clean"]).finish();
-        blobs(&own).is_empty()
-    });
-}
-
-#[test]
-fn a_removal_that_is_killed_leaves_the_snapshot_or_nothing() {
-    let own = TestContext::fresh();
-    let session = Session::start(&own, &SMALL);
-    for n in 0..faults().min(10) {
-        create(&session, &own, "one");
-        let live = own.lampyr(["snapshot", "rm", "one"]).start();
-        std::thread::sleep(Duration::from_millis(3 * n));
-        live.signal(libc::SIGKILL);
-        live.finish();
-        match names(&own).len() {
-            0 => drop(run_from(&own, "one", "true").envelope().error("connection_failed")),
-            _ => drop(run_from(&own, "one", "true").envelope().success()),
-        }
+fn a_create_on_a_full_disk_is_one_sentence_and_leaves_nothing() {
+    if !is_root() {
+        return;
     }
-    session.stop();
-    rm(&own, &["one"]);
-    own.assert_nothing_left();
-    assert!(blobs(&own).is_empty(), "{:?}", blobs(&own));
+    let own = TestContext::fresh();
+    let words = ["unshare", "-m", "--propagation", "private", "sh", "-ec", ON_A_FULL_DISK, "sh"];
+    let finished = own.lampyr(Vec::<&str>::new()).under(words).within(LONG).finish();
+    assert_eq!(finished.status(), Some(0), "{finished:?}");
+    let (said, told) = (finished.stdout(), finished.stderr());
+    assert!(said.starts_with("left:\n[]\n"), "{finished:?}");
+    assert!(said.contains("alive") && said.contains("\"name\":\"one\""), "{finished:?}");
+    let errors = told.lines().filter(|line| line.starts_with("error: ")).collect::<Vec<_>>();
+    assert!(errors.len() == 1 && errors[0].contains("No space left on device"), "{finished:?}");
+    assert!(told.contains("\nhint: free some space"), "{finished:?}");
 }

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::fs;
-use std::time::Duration;
 
-use lampyr_e2e::{Finished, Session, TestContext, entries, eventually, rows};
+use lampyr_e2e::{Finished, Session, TestContext, entries, rows};
 use serde_json::Value;
 
 const SMALL: [&str; 4] = ["--memory", "256MB", "--checkpoints", "3"];
@@ -157,26 +156,4 @@ fn the_clock_is_right_however_often_a_session_stood_still() {
     assert!(before - 50 <= told && told <= after + 50, "{before} {told} {after}");
     session.stop();
     own.assert_tidy();
-}
-
-#[test]
-fn an_undo_that_is_killed_leaves_what_was_or_what_is_wanted() {
-    let own = TestContext::own();
-    let session = Session::start(&own, &SMALL);
-    session.sh("echo old > /root/file").success();
-    for moment in (0..300).step_by(40) {
-        session.sh("echo new > /root/file").success();
-        let live = own.lampyr(["undo", &session.sid]).start();
-        std::thread::sleep(Duration::from_millis(moment));
-        live.signal(libc::SIGKILL);
-        live.finish();
-        let file = session.sh("cat /root/file").success().to_owned();
-        assert!(["old\n", "new\n"].contains(&file.as_str()), "{file}");
-    }
-    let owner = session.owner();
-    let live = own.lampyr(["undo", &session.sid]).start();
-    owner.signal(libc::SIGKILL);
-    live.finish();
-    eventually("the owner lives", || !owner.is_alive());
-    own.assert_nothing_left();
 }

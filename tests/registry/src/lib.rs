@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A layout with images of the distribution's own packages, which
-/// `cargo xtask test` makes: `debian`, `python`, `busybox` and `many` are
-/// `usual`, and there is one that is `large`.
+/// `cargo xtask test` makes: `debian`, `python`, `packages` (pip and npm),
+/// `busybox` and `many` are `usual`, and there is one that is `large`.
 pub fn distribution(which: &str) -> PathBuf {
-    let made = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-images-1");
+    let made = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-images-2");
     let layout =
         std::env::var_os("LAMPYR_TEST_IMAGES").map_or_else(made, PathBuf::from).join(which);
     assert!(layout.is_dir(), "{} is not there: cargo xtask test makes it", layout.display());

@@ -1,7 +1,7 @@
 //! The distribution's registry as a process of one's own.
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
+use std::fmt::Write as FmtWrite;
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -115,6 +115,33 @@ impl TestRegistry {
     pub fn credentials(&self, path: &Path) {
         let auths = serde_json::json!({self.name(): {"username": USER, "password": PASSWORD}});
         std::fs::write(path, serde_json::json!({"auths": auths}).to_string()).unwrap();
+    }
+
+    /// The manifest that has a name in it.
+    pub fn manifest(&self, name: &str) -> serde_json::Value {
+        let accept = "Accept: application/vnd.oci.image.manifest.v1+json\r\n";
+        serde_json::from_slice(&self.ask("GET", name, accept, b"")).unwrap()
+    }
+
+    /// Gives another manifest the name, whose blobs it has.
+    pub fn set_manifest(&self, name: &str, manifest: &serde_json::Value) {
+        let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
+        self.ask("PUT", name, kind, manifest.to_string().as_bytes());
+    }
+
+    /// The body of its answer to a request about a manifest, which must be good.
+    fn ask(&self, method: &str, name: &str, fields: &str, body: &[u8]) -> Vec<u8> {
+        let (repository, tag) = name.rsplit_once(':').unwrap();
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let head = format!("{method} /v2/{repository}/manifests/{tag} HTTP/1.0\r\n{fields}");
+        let head = format!("{head}Host: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.split(' ').nth(1).is_some_and(|status| status.starts_with('2')), "{text}");
+        let end = text.find("\r\n\r\n").unwrap() + 4;
+        answer.split_off(end)
     }
 
     /// Puts the image `tag` of a layout into it and returns its reference.

@@ -14,7 +14,7 @@ use super::layout::{Descriptor, Kind};
 use crate::Error;
 
 /// No manifest or configuration is longer, in bytes.
-const MAX_SMALL: u64 = 4 << 20;
+pub(super) const MAX_SMALL: u64 = 4 << 20;
 /// What is read at once, in bytes.
 const PIECE: usize = 1 << 20;
 
@@ -97,14 +97,6 @@ impl Blobs {
     /// How much room a blob takes on the disk, in bytes.
     pub(super) fn takes(&self, digest: Digest) -> u64 {
         self.path(digest).metadata().map_or(0, |meta| meta.blocks() * 512)
-    }
-
-    pub(super) fn remove(&self, digest: Digest) -> Result<(), Error> {
-        let path = self.path(digest);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(at(&path)(e).into()),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::blobs::Blobs;
 use super::layout::Manifest;
 use crate::copy::Copy;
-use crate::template::Description;
+use crate::template::{Description, Present};
 use crate::{Error, Host};
 
 /// A snapshot's configuration.
@@ -64,13 +64,27 @@ impl Config {
 
     /// Reads the configuration of a snapshot, verified.
     pub(super) fn read(blobs: &Blobs, manifest: Digest) -> Result<Self, Error> {
-        let bytes = blobs.read(Manifest::read(blobs, manifest)?.config().digest)?;
+        Self::parse(&blobs.read(Manifest::read(blobs, manifest)?.config().digest)?)
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let unknown = |_| Error::SnapshotFormat("a configuration of another kind".into());
-        serde_json::from_slice(&bytes).map_err(unknown)
+        serde_json::from_slice(bytes).map_err(unknown)
+    }
+
+    /// Whether its words can be shown to people as they are.
+    pub(super) fn is_plain(&self) -> bool {
+        let words = [&self.engine, &self.arch, &self.cpu, &self.kit];
+        words.iter().all(|word| word.len() < 300 && !word.contains(char::is_control))
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         serde_json::to_vec(self).map_err(|e| Error::Agent(e.to_string()))
+    }
+
+    /// Whether one of the engines that a host has is the one that it needs.
+    pub(super) fn is_for(&self, present: &Present) -> bool {
+        present.engines.contains(&self.engine)
     }
 
     /// Whether this host can restore it; the error has the differences.

@@ -91,8 +91,11 @@ impl Manifest {
 
     /// Reads one, verified.
     pub(super) fn read(blobs: &Blobs, digest: Digest) -> Result<Self, Error> {
-        let bytes = blobs.read(digest)?;
-        serde_json::from_slice(&bytes).map_err(|_| Error::SnapshotFormat(stranger(&bytes)))
+        Self::parse(&blobs.read(digest)?)
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(bytes).map_err(|_| Error::SnapshotFormat(stranger(bytes)))
     }
 
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Error> {

@@ -1,9 +1,11 @@
 //! A template's record of itself, and the names of its parts.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use lampyr_engine::MachineSpec;
+use lampyr_oci::Config;
 use lampyr_store::{at, read_json, write_json};
 use lampyr_types::Size;
 use serde::{Deserialize, Serialize};
@@ -50,14 +52,23 @@ pub(crate) struct Description {
     pub(crate) disk: u64,
     /// Whether it has a network card.
     pub(crate) network: bool,
+    /// What the image wants, for where it is not.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub(crate) wants: Config,
+}
+
+fn is_nothing(wants: &Config) -> bool {
+    *wants == Config::default()
 }
 
 impl Description {
     pub(crate) fn of(image: &lampyr_image::Image, shape: Shape) -> Self {
         let MachineSpec { cpus, memory, network } = shape.spec;
         let disk = shape.disk.as_bytes();
+        // Labels are as long as their maker liked, and nobody runs by them.
+        let wants = Config { labels: BTreeMap::new(), ..image.config.clone() };
         let (image, image_digest) = (image.name.clone(), image.digest.clone());
-        Self { image, image_digest, cpus, memory, disk, network }
+        Self { image, image_digest, cpus, memory, disk, network, wants }
     }
 
     pub(crate) fn shape(&self) -> Shape {

@@ -72,7 +72,7 @@ async fn after(scene: &Scene<'_>, before: &BTreeSet<PathBuf>) -> Result<HashSet<
             stop_session(home, sid, Duration::ZERO).await?;
             new.insert(sid.clone());
         }
-        clean(home, false)?;
+        clean(home, None, false)?;
         let now = all_of_it(scene);
         if now == *before {
             break;

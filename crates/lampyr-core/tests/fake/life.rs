@@ -106,7 +106,7 @@ async fn clean_leaves_the_living_alone() {
     let up = go.with_extension("up");
     let (ran, ()) = tokio::join!(world.sh(&wait), async {
         until(|| up.exists()).await;
-        let cleaned = clean(&world.home(), false).unwrap();
+        let cleaned = clean(&world.home(), None, false).unwrap();
         let paths: Vec<_> = cleaned.items.iter().map(|item| item.path.clone()).collect();
         assert!(paths.contains(&sandboxes.join("dead")), "{paths:?}");
         assert!(paths.iter().filter(|p| p.starts_with(&sandboxes)).count() == 1, "{paths:?}");

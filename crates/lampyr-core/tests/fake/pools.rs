@@ -173,7 +173,7 @@ async fn what_looks_like_a_member_and_is_none_costs_a_run_nothing() {
     // One whose owner is dead.
     assert_eq!(world.sh("echo 3").await.out, "3\n");
     std::fs::write(dir.join("lock"), "").unwrap();
-    lampyr_core::clean(&world.home(), false).unwrap();
+    lampyr_core::clean(&world.home(), None, false).unwrap();
     assert_eq!((marks(&world), world.sandboxes()), (0, 0));
     assert!(pools(&world.home()).unwrap().is_empty());
 }

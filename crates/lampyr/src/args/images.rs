@@ -68,6 +68,12 @@ pub(crate) struct CreateArgs {
     /// How long each command may take [default: 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
+    /// What the commands may reach: none, public or allow=RULE[,RULE…] [default: none]
+    #[arg(long, value_name = "NET", conflicts_with = "policy")]
+    pub(crate) net: Option<String>,
+    /// The same, from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<String>,
     /// How much of each it has
     #[command(flatten)]
     pub(crate) size: SizeArgs,

@@ -19,6 +19,31 @@ pub(crate) enum SnapshotCommand {
     Inspect(SnapshotArgs),
     /// Remove a snapshot
     Rm(SnapshotRmArgs),
+    /// Put a snapshot into a registry, with the root disk that it stands on
+    Push(SnapshotPushArgs),
+    /// Fetch a snapshot from a registry
+    Pull(SnapshotPullArgs),
+}
+
+/// The arguments of `snapshot push`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotPushArgs {
+    /// The snapshot
+    pub(crate) name: String,
+    /// Where to put it, such as localhost:5000/tools:1
+    pub(crate) reference: String,
+}
+
+/// The arguments of `snapshot pull`.
+#[derive(Debug, Args)]
+pub(crate) struct SnapshotPullArgs {
+    /// Where it is, such as localhost:5000/tools:1
+    pub(crate) reference: String,
+    /// What to call it; one that has the name is replaced [default: the last word of the repository]
+    pub(crate) name: Option<String>,
+    /// Refuse a name that is taken
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// The arguments of `snapshot build`.

@@ -1,14 +1,17 @@
 //! `lampyr clean`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use lampyr_types::NoProgress;
 use serde_json::{Value, json};
 
 use crate::args::CleanArgs;
-use crate::core_api::{self as core, Cleaned};
+use crate::core_api::{self as core, Cleaned, Present};
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::settings::{Format, Layers};
+use crate::wiring;
 
 use super::human;
 
@@ -19,7 +22,11 @@ pub(super) fn clean(
     printer: &Printer,
 ) -> Result<u8, Failure> {
     let format = layers.format(false)?;
-    let cleaned = core::clean(layers.home(), args.dry_run)?;
+    // Without a host that could run something, its templates are left alone.
+    let settings =
+        layers.host().ok().and_then(|host| wiring::host(host, Arc::new(NoProgress)).ok());
+    let present = settings.as_ref().and_then(Present::of);
+    let cleaned = core::clean(layers.home(), present.as_ref(), args.dry_run)?;
     tell(&cleaned, args.dry_run, format, printer)
 }
 

@@ -11,7 +11,6 @@ use crate::args::{
 };
 use crate::core_api::{self as core, Output, OutputStream};
 use crate::failure::Failure;
-use crate::interrupt::unless_interrupted;
 use crate::printer::Printer;
 use crate::progress::progress;
 use crate::settings::{CreateSettings, Format, Layers, image, reference};
@@ -60,7 +59,7 @@ fn pull(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, 
     let (reference, registries) = (reference(&args.image)?, layers.registries()?);
     let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
     let pulling = core::pull_image(layers.home(), &reference, &registries, &*progress);
-    match until_interrupted(pulling)? {
+    match super::until_interrupted(pulling)? {
         Err(status) => Ok(status),
         Ok(image) => tell(&image, format, printer),
     }
@@ -75,7 +74,7 @@ fn create(args: &CreateArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u
         let host = core::Host::open(&settings).await?;
         core::create_image(&host, &request, &mut output).await
     };
-    match until_interrupted(creating)? {
+    match super::until_interrupted(creating)? {
         Err(status) => Ok(status),
         Ok(image) => tell(&image, format, printer),
     }
@@ -96,7 +95,7 @@ fn push(args: &PushArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
     let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
     let registries = layers.registries()?;
     let pushing = core::push_image(layers.home(), &image, &target, &registries, &*progress);
-    match (until_interrupted(pushing)?, format) {
+    match (super::until_interrupted(pushing)?, format) {
         (Err(status), _) => return Ok(status),
         (Ok(()), Format::Json) => printer.json(&json!({"pushed": target.to_string()}))?,
         (Ok(()), Format::Text) => printer.data(format!("pushed {target}\n").as_bytes())?,
@@ -108,7 +107,7 @@ fn import(args: &ImportArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u
     let (name, registries) = (image(&args.name)?, layers.registries()?);
     let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
     let importing = core::import_image(layers.home(), &args.file, &name, &registries, &*progress);
-    match until_interrupted(importing)? {
+    match super::until_interrupted(importing)? {
         Err(status) => Ok(status),
         Ok(image) => tell(&image, format, printer),
     }
@@ -118,7 +117,7 @@ fn load(args: &LoadArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
     let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
     let registries = layers.registries()?;
     let loading = core::load_images(layers.home(), &args.file, &registries, &*progress);
-    match (until_interrupted(loading)?, format) {
+    match (super::until_interrupted(loading)?, format) {
         (Err(status), _) => return Ok(status),
         (Ok(images), Format::Json) => printer.json(&images.iter().map(data).collect())?,
         (Ok(images), Format::Text) => printer.data(table(&images).as_bytes())?,
@@ -129,7 +128,7 @@ fn load(args: &LoadArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
 fn save(args: &SaveArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
     let (image, format) = (image(&args.image)?, layers.format(false)?);
     let saving = core::save_image(layers.home(), &image, &args.file);
-    match (until_interrupted(saving)?, format) {
+    match (super::until_interrupted(saving)?, format) {
         (Err(status), _) => return Ok(status),
         (Ok(()), Format::Json) => printer.json(&json!({"saved": args.file.to_string_lossy()}))?,
         (Ok(()), Format::Text) => {
@@ -137,13 +136,6 @@ fn save(args: &SaveArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, F
         }
     }
     Ok(0)
-}
-
-/// Does something until a signal comes; then its status is the answer.
-fn until_interrupted<T>(
-    work: impl Future<Output = Result<T, core::Error>>,
-) -> Result<Result<T, u8>, Failure> {
-    super::block_on(unless_interrupted(async { work.await.map_err(Failure::from) }))?
 }
 
 fn rm(args: &ImageArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {

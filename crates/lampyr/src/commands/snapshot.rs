@@ -8,7 +8,8 @@ use lampyr_types::Name;
 use serde_json::{Value, json};
 
 use crate::args::{
-    ForkArgs, SnapshotArgs, SnapshotBuildArgs, SnapshotCommand, SnapshotCreateArgs, SnapshotRmArgs,
+    ForkArgs, SnapshotArgs, SnapshotBuildArgs, SnapshotCommand, SnapshotCreateArgs,
+    SnapshotPullArgs, SnapshotPushArgs, SnapshotRmArgs,
 };
 use crate::core_api::envelope::millis;
 use crate::core_api::{
@@ -18,7 +19,9 @@ use crate::failure::Failure;
 use crate::interrupt::{Interrupt, heard};
 use crate::printer::Printer;
 use crate::progress::progress;
-use crate::settings::{BuildSettings, Format, Layers, NewSnapshot, sid, snapshot_name};
+use crate::settings::{
+    BuildSettings, Format, Layers, NewSnapshot, pull_request, reference, sid, snapshot_name,
+};
 use crate::wiring;
 
 use super::human;
@@ -34,6 +37,8 @@ pub(super) fn snapshot(
         SnapshotCommand::Create(args) => create(args, layers, printer),
         SnapshotCommand::Inspect(args) => inspect(args, layers, printer),
         SnapshotCommand::Rm(args) => remove(args, layers, printer),
+        SnapshotCommand::Push(args) => push(args, layers, printer),
+        SnapshotCommand::Pull(args) => pull(args, layers, printer),
         SnapshotCommand::List(args) => list(layers, layers.format(args.json)?, printer),
     }
 }
@@ -157,6 +162,36 @@ fn remove(args: &SnapshotRmArgs, layers: &Layers<'_>, printer: &Printer) -> Resu
     match layers.format(false)? {
         Format::Json => printer.json(&json!({"removed": names}))?,
         Format::Text => printer.data(format!("removed {}\n", names.join(" ")).as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn push(args: &SnapshotPushArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (name, target) = (snapshot_name(&args.name)?, reference(&args.reference)?);
+    let (format, progress) = (layers.format(false)?, progress(layers.world(), printer));
+    let settings = layers.registries()?.settings;
+    let pushing = core::push_snapshot(layers.home(), &name, &target, &settings, &*progress);
+    match (super::until_interrupted(pushing)?, format) {
+        (Err(status), _) => return Ok(status),
+        (Ok(digest), Format::Json) => {
+            let (pushed, digest) = (target.to_string(), digest.to_string());
+            printer.json(&json!({"pushed": pushed, "digest": digest}))?;
+        }
+        (Ok(_), Format::Text) => printer.data(format!("pushed {target}\n").as_bytes())?,
+    }
+    Ok(0)
+}
+
+fn pull(args: &SnapshotPullArgs, layers: &Layers<'_>, printer: &Printer) -> Result<u8, Failure> {
+    let (request, format) = (pull_request(args)?, layers.format(false)?);
+    let pulled =
+        on_host(layers, printer, async |host| Ok(core::pull_snapshot(&host, &request).await?))?;
+    match (pulled, format) {
+        (Err(status), _) => return Ok(status),
+        (Ok(snapshot), Format::Json) => printer.json(&row(&snapshot))?,
+        (Ok(snapshot), Format::Text) => {
+            printer.data(format!("{}\n", snapshot.name).as_bytes())?;
+        }
     }
     Ok(0)
 }

@@ -36,6 +36,8 @@ impl CreateSettings {
         let machine = MachineArgs {
             image: args.from.clone(),
             size: args.size.clone(),
+            net: args.net.clone(),
+            policy: args.policy.clone(),
             ..MachineArgs::default()
         };
         let machine = Machine::resolve(&machine, layers)?;
@@ -44,6 +46,7 @@ impl CreateSettings {
             from: machine.origin,
             commands: args.run.clone(),
             timeout: timeout(args.timeout.as_deref(), layers)?,
+            access: machine.net,
             cpus: machine.cpus,
             memory: machine.memory,
             disk_size: machine.disk_size,

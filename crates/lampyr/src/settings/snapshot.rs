@@ -2,14 +2,16 @@
 
 use lampyr_types::{Name, Span};
 
-use crate::args::{MachineArgs, SnapshotBuildArgs, SnapshotCreateArgs};
+use crate::args::{MachineArgs, SnapshotBuildArgs, SnapshotCreateArgs, SnapshotPullArgs};
 use crate::bad_input::BadInput;
-use crate::core_api::{BuildDefaults, BuildOptions, BuildPlan, SnapshotRequest, read_config};
+use crate::core_api::{
+    BuildDefaults, BuildOptions, BuildPlan, PullRequest, SnapshotRequest, read_config,
+};
 
 use super::net::short_file;
 use super::session::{sid, span};
 use super::volume::label;
-use super::{Layers, Machine};
+use super::{Layers, Machine, reference};
 
 /// How long each step may take where nobody says.
 const STEP: Span = Span::secs(3600);
@@ -31,6 +33,14 @@ impl NewSnapshot {
         let request = SnapshotRequest { name, overwrite, with_secrets, labels };
         Ok(Self { sid: sid(&args.sid)?, request })
     }
+}
+
+/// A snapshot to fetch.
+pub(crate) fn pull_request(args: &SnapshotPullArgs) -> Result<PullRequest, BadInput> {
+    let reference = reference(&args.reference)?;
+    let last = || reference.repository().rsplit('/').next().unwrap_or_default().to_owned();
+    let name = snapshot_name(&args.name.clone().unwrap_or_else(last))?;
+    Ok(PullRequest { reference, name, overwrite: !args.keep })
 }
 
 /// A snapshot to build.
