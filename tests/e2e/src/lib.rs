@@ -56,7 +56,12 @@ impl TestContext {
     /// A home of one's own over the shared image, kit, QEMU and templates.
     pub fn own() -> Self {
         let own = Self::empty();
-        symlink(warmed().home.join("templates-v1"), own.home.join("templates-v1")).unwrap();
+        // Shared, they would be made by two at once: each home has its own locks.
+        let own_templates = own.home.join("templates-v1");
+        fs::create_dir(&own_templates).unwrap();
+        for template in warmed().templates() {
+            link_files(&template, &own_templates.join(template.file_name().unwrap()));
+        }
         own
     }
 
@@ -233,6 +238,17 @@ fn warmed() -> &'static TestContext {
         shared.run("true").within(Duration::from_mins(2)).envelope().success();
         shared
     })
+}
+
+/// Repeats a directory of files with hard links. One that goes meanwhile is no
+/// template any more.
+fn link_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for path in entries(from) {
+        if fs::hard_link(&path, to.join(path.file_name().unwrap())).is_err() {
+            let _ = fs::copy(&path, to.join(path.file_name().unwrap()));
+        }
+    }
 }
 
 /// Repeats a tree with hard links, or copies where those cannot be.
