@@ -56,6 +56,14 @@ impl TestContext {
     /// A home of one's own over the shared image, kit, QEMU and templates.
     pub fn own() -> Self {
         let own = Self::empty();
+        symlink(warmed().home.join("templates-v1"), own.home.join("templates-v1")).unwrap();
+        own
+    }
+
+    /// The same with templates of its own, for who copies what was restored
+    /// from one.
+    pub fn apart() -> Self {
+        let own = Self::empty();
         // Shared, they would be made by two at once: each home has its own locks.
         let own_templates = own.home.join("templates-v1");
         fs::create_dir(&own_templates).unwrap();

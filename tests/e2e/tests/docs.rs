@@ -208,7 +208,10 @@ fn the_readme_happens() {
 fn the_guide_of_snapshots_happens() {
     let walk = Walk::through("docs/guides/snapshots.md");
     let toml = walk.text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
-    walk.has("tools.toml", &toml).run();
+    let registry = TestRegistry::plain();
+    let mut walk = walk.has("tools.toml", &toml);
+    walk.registry = Some(format!("localhost:{}", registry.port()));
+    walk.run();
 }
 
 #[test]

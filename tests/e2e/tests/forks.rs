@@ -13,7 +13,7 @@ const SMALL: [&str; 2] = ["--memory", "256MB"];
 
 /// One of the eight points, as a user checks it.
 fn verify(point: &str) {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let checked = own.lampyr(["verify-fork", "--only", point]).within(180 * SECOND).finish();
     let said = checked.json();
     assert_eq!((&said["passed"], &said["checks"][0]["passed"]), (&true.into(), &true.into()));
@@ -64,7 +64,7 @@ fn killing_anybody_leaves_the_old_state_or_the_new_one() {
 
 #[test]
 fn a_verification_that_is_ended_leaves_nothing() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     for (moment, signal) in [(1500, libc::SIGINT), (4000, libc::SIGTERM), (5000, libc::SIGKILL)] {
         let live = own.lampyr(["verify-fork"]).start();
         std::thread::sleep(Duration::from_millis(moment));
@@ -133,7 +133,7 @@ fn a_fork_of_a_fork_has_what_both_had() {
 
 #[test]
 fn jobs_go_on_in_both_and_are_the_parent_s_alone_to_hear() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let parent = Session::start(&own, &SMALL);
     let count = "n=0; while :; do n=$((n+1)); echo $n > /root/n; echo $n; sleep 0.05; done";
     let started = own.lampyr(["exec", &parent.sid, "--detach", count]).finish();
@@ -153,7 +153,7 @@ fn jobs_go_on_in_both_and_are_the_parent_s_alone_to_hear() {
 
 #[test]
 fn a_fork_sees_the_mounts_and_volumes_of_its_parent() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("given"), "given").unwrap();
     assert_eq!(own.lampyr(["volume", "create", "shelf"]).finish().status(), Some(0));
@@ -197,7 +197,7 @@ fn refused(finished: &Finished, what: &str) {
 
 #[test]
 fn what_cannot_be_forked_is_refused() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     refused(&own.lampyr(["fork", "nobody"]).finish(), "session 'nobody' not found");
     let session = Session::start(&own, &SMALL);
     let bad = own.lampyr(["fork", &session.sid, "--count", "0"]).finish();
@@ -209,7 +209,7 @@ fn what_cannot_be_forked_is_refused() {
 
 #[test]
 fn a_machine_killed_while_it_is_copied_is_told_of() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     for moment in [20, 60, 120, 200] {
         let parent = Session::start(&own, &SMALL);
         parent.sh("head -c 60000000 /dev/urandom > /dev/shm/x").success();

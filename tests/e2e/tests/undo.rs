@@ -25,7 +25,7 @@ fn commands(of: &Session<'_>, context: &TestContext) -> Vec<String> {
 
 #[test]
 fn a_broken_machine_is_taken_back() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let session = Session::start(&own, &SMALL);
     session.sh("echo good > /root/file; sleep 1000 & echo $! > /root/pid").success();
     session.sh("rm -rf /usr /bin /lib /root/file; kill $(cat /root/pid)");
@@ -41,7 +41,7 @@ fn a_broken_machine_is_taken_back() {
 
 #[test]
 fn a_session_remembers_its_last_commands_and_goes_back_to_each() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let session = Session::start(&own, &SMALL);
     assert!(undo(&session, &own, &[]).stderr().contains("nothing to undo"));
     for n in 1..=5 {
@@ -69,7 +69,7 @@ fn a_session_remembers_its_last_commands_and_goes_back_to_each() {
 
 #[test]
 fn what_runs_hears_that_it_never_was() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let session = Session::start(&own, &SMALL);
     session.sh("echo first").success();
     let live = session.exec("echo begun > /dev/shm/begun; sleep 100").start();
@@ -84,7 +84,7 @@ fn what_runs_hears_that_it_never_was() {
 
 #[test]
 fn jobs_and_copies_are_points_and_mounts_stay() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "given\n").unwrap();
     let mount = format!("{}:/m", dir.path().display());
@@ -107,7 +107,7 @@ fn the_files_of_a_session_do_not_add_up() {
     // The first and the last, one for each point, those that are a fork's as
     // well, and one that is about to be merged.
     const MOST: usize = 7;
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let session = Session::start(&own, &["--memory", "256MB", "--checkpoints", "2"]);
     let layers = || {
         let files = entries(&own.home().join("sandboxes").join(&session.sid));
@@ -140,7 +140,7 @@ fn the_files_of_a_session_do_not_add_up() {
 
 #[test]
 fn the_clock_is_right_however_often_a_session_stood_still() {
-    let own = TestContext::own();
+    let own = TestContext::apart();
     let session = Session::start(&own, &SMALL);
     for _ in 0..4 {
         session.sh("true").success();
