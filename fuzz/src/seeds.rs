@@ -66,6 +66,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
 
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let resumed = Resumed {
+        crowd: true,
         entropy: vec![7; 8],
         clock_ns: 1,
         hostname: "guest".into(),

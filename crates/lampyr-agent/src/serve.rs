@@ -83,7 +83,7 @@ struct Server {
     orphans: BTreeMap<u64, Orphan>,
     next_orphan: u64,
     /// Both are parked before the machine is saved: the first command after a
-    /// restore, and what is let go when the host greets.
+    /// restore, and what is let go when the host says who we are.
     parked: Option<Parked>,
     warmer: Option<Warmer>,
     /// A warmer was let go once; this processor needs no more of them.
@@ -227,6 +227,7 @@ impl Server {
     }
 
     fn resume(&mut self, stream: u32, new: &Resumed) -> io::Result<()> {
+        self.warm(new.crowd);
         let assumed = self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(new));
         match assumed.and_then(|()| self.be_cut_off()) {
             Ok(()) => {
@@ -239,6 +240,19 @@ impl Server {
             Err(e) => self.say(stream, &Event::Failed(e.to_string())),
         }
         Ok(())
+    }
+
+    /// Warms the other processor. In a crowd that would take from others what
+    /// it gains here.
+    fn warm(&mut self, crowd: bool) {
+        if crowd {
+            // To end it now would be work for that processor, too.
+            return;
+        }
+        if let Some(warmer) = self.warmer.take() {
+            warmer.go();
+            self.warmed = true;
+        }
     }
 
     fn set_clock(&mut self, stream: u32, ns: u64) {

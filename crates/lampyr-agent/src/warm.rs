@@ -4,7 +4,7 @@
 //! after a restore all of it is new: most of a launch is the translation of
 //! what the kernel, the loader and the shell do for the first command. What
 //! one virtual processor has translated, all of them use. So a throw-away
-//! command runs on the second processor from the moment the host greets us,
+//! command runs on the second processor from the moment the host speaks,
 //! and the user's command finds its path ready.
 
 use std::io;

@@ -278,6 +278,7 @@ fn a_rested_agent_runs_nothing_before_it_knows_who_it_is() {
         clock_ns: 0,
         hostname: "somebody".into(),
         machine_id: "0".repeat(32),
+        crowd: false,
     };
     // In one breath, as a host does it.
     let mut bytes = client::frame(2, Kind::Open, &encode_message(&Request::Resumed(new)));
@@ -331,6 +332,7 @@ fn what_runs_while_it_is_copied_runs_on_in_the_copy_with_nobody_to_hear_it() {
         machine_id: "0".repeat(32),
         card: None,
         authority: None,
+        crowd: false,
     };
     agent.open(2, &Request::Resumed(resumed));
     agent.until(|heard| heard.events(2) == [Event::Done]);

@@ -121,6 +121,7 @@ impl Builder {
             mounts: Vec::new(),
             net: plan.net.clone().map(Access::from),
             checkpoints: 0,
+            crowd: false,
         };
         let (sid, leash) = start_attached(host, &request, owner).await?;
         let client = SessionClient::connect(home, &sid.to_string()).await?;

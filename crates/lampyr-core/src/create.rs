@@ -13,7 +13,7 @@ use lampyr_types::{Size, Span};
 use crate::exec::{Asked, Source, Terms, exec, outcome};
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Access, Error, Host, Origin, Output, OutputStream, Trace, wish};
+use crate::{Access, Error, Host, Origin, Output, OutputStream, wish};
 
 /// How long packing the disk may take.
 const EXPORT_WAIT: Span = Span::secs(1800);
@@ -53,7 +53,7 @@ pub async fn create_image(
     let staging = host.store.stage()?;
     let mut root = Packed::new(staging.path(), host.registries.most)?;
     let access = request.access.as_ref();
-    let mut sandbox = Box::pin(Sandbox::launch(host, &template, access, &Trace::new())).await?;
+    let mut sandbox = Box::pin(Sandbox::launch(host, &template, access, false)).await?;
     let worked = Box::pin(work(&mut sandbox, host, request, &template.image, &mut root, output));
     let worked = worked.await;
     sandbox.end().await;

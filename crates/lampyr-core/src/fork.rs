@@ -18,8 +18,6 @@ use crate::session::start::hand_over;
 use crate::template::{Purpose, assemble};
 use crate::{Error, Host, Leash, Origin, SessionClient, SessionRequest, stop_session};
 
-/// Forks that are started at once; more would only wait for one another.
-const AT_ONCE: usize = 4;
 /// What the names of forks' templates begin with.
 pub(crate) const PREFIX: &str = "fork-";
 /// The lock in a fork's template that all of its forks share.
@@ -100,15 +98,19 @@ pub async fn fork(
     same_engine(host, &copy)?;
     let (id, _held) = template(host, &copy, &staging)?;
     drop(staging);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let request = SessionRequest {
         name: None,
         origin: Origin::Fork(id),
         forwards: Vec::new(),
         attached: wanted.attached,
+        // Each has two that work while it wakes up alone.
+        crowd: 2 * wanted.count as usize > processors,
         ..copy.request
     };
     let starting = (0..wanted.count).map(|_| start(&request, owner()));
-    let started: Vec<_> = stream::iter(starting).buffered(AT_ONCE).collect().await;
+    // More at once would only wait for one another.
+    let started: Vec<_> = stream::iter(starting).buffered(2 * processors).collect().await;
     let sessions = all_or_none(host, started).await?;
     Ok(Forked { sessions, pause: copy.pause })
 }

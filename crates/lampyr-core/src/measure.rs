@@ -9,7 +9,7 @@ use lampyr_proto::{Exec, Job};
 use crate::exec::{Source, exec};
 use crate::sandbox::Sandbox;
 use crate::template::{Nowhere, Purpose, Template};
-use crate::{Error, Host, RunRequest, Trace, pool, template};
+use crate::{Error, Host, RunRequest, pool, template};
 
 /// A machine that was launched to be measured.
 pub struct Launched {
@@ -62,7 +62,7 @@ fn job(command: &str) -> Exec {
 /// Restores a machine as `run` does.
 pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error> {
     let template = Template::get(host, &request.origin, request.shape()).await?;
-    let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
+    let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), false).await?;
     sandbox.awake().await?;
     Ok(Launched { sandbox })
 }

@@ -46,6 +46,8 @@ pub(crate) struct Resting {
     pub(crate) home: Home,
     /// What it stands on, where it is ours to copy.
     pub(crate) ground: Option<Ground>,
+    /// Whether others wake at the same time.
+    pub(crate) crowd: bool,
 }
 
 /// What [`Sandbox::copy`] left in a directory.
@@ -156,14 +158,14 @@ impl Resting {
         trace.done("restored");
         let line = connection(&mut *machine)?;
         let ground = Some(template.ground());
-        Ok(Self { id, machine, line, patience: RESUME_WAIT, home, ground })
+        Ok(Self { id, machine, line, patience: RESUME_WAIT, home, ground, crowd: false })
     }
 
     /// Makes it somebody, with the network that was begun for it where its machine
     /// has a card. What is asked before [`Sandbox::awake`] is done after it has heard
     /// who it is.
     pub(crate) async fn rouse(self, store: &Store, begun: Option<Begun>) -> Result<Sandbox, Error> {
-        let Self { id, mut machine, line, patience, home, ground } = self;
+        let Self { id, mut machine, line, patience, home, ground, crowd } = self;
         let (place, network) = join(store, begun, &mut *machine, id, &home)?;
         let (channel, waking) = (Channel::greet(line), None);
         let beneath = ground.as_ref().map_or(0, |ground| ground.layers.len());
@@ -179,21 +181,23 @@ impl Resting {
             ground,
             beneath,
         };
-        sandbox.wake(id).await?;
+        sandbox.wake(crowd).await?;
         Ok(sandbox)
     }
 }
 
 impl Sandbox {
-    /// Restores a machine from `template` and tells it who it is now.
+    /// Restores a machine from `template` and tells it who it is now. In a
+    /// `crowd` others are restored at the same time.
     pub(crate) async fn launch(
         host: &Host,
         template: &Template,
         access: Option<&Access>,
-        trace: &Trace,
+        crowd: bool,
     ) -> Result<Self, Error> {
         let begun = Begun::new(host, access)?;
-        Resting::restore(host, template, trace).await?.rouse(&host.store, begun).await
+        let resting = Resting::restore(host, template, &Trace::new()).await?;
+        Resting { crowd, ..resting }.rouse(&host.store, begun).await
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -208,7 +212,7 @@ impl Sandbox {
         drop(channel);
         let Self { id, machine, channel, patience, home, ground, .. } = self;
         channel.close().await;
-        Ok(Resting { id, machine, line, patience, home, ground })
+        Ok(Resting { id, machine, line, patience, home, ground, crowd: false })
     }
 
     /// Copies the machine into `dir` while it goes on: the pages that it has
@@ -286,7 +290,7 @@ impl Sandbox {
 
     /// Tells it who it is now, and waits until it knows.
     pub(crate) async fn wake_again(&mut self) -> Result<(), Error> {
-        self.wake(self.id).await?;
+        self.wake(false).await?;
         self.awake().await?;
         self.set_clock().await
     }
@@ -328,12 +332,12 @@ impl Sandbox {
     }
 
     /// Tells the guest who it is now; no command runs before it knows.
-    async fn wake(&mut self, id: SandboxId) -> Result<(), Error> {
+    async fn wake(&mut self, crowd: bool) -> Result<(), Error> {
         let channel = self.channel.clone();
         let network = self.network.as_deref();
         let card = network.map(Network::card);
         let authority = network.and_then(Network::authority).map(str::to_owned);
-        let resumed = Request::Resumed(Resumed { card, authority, ..identity(id) });
+        let resumed = Request::Resumed(Resumed { card, authority, crowd, ..identity(self.id) });
         let told = async { Ok(channel.open(&resumed).await?) };
         self.waking = Some(self.while_alive(told).await?);
         Ok(())
@@ -483,5 +487,6 @@ fn identity(id: SandboxId) -> Resumed {
         machine_id: hex,
         card: None,
         authority: None,
+        crowd: false,
     }
 }

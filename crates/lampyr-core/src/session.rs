@@ -59,6 +59,9 @@ pub struct SessionRequest {
     /// Before how many of the last commands it is remembered what it was.
     #[serde(default)]
     pub checkpoints: u32,
+    /// Others start at the same time, on the same processors.
+    #[serde(default)]
+    pub crowd: bool,
 }
 
 impl SessionRequest {

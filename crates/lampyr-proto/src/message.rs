@@ -126,6 +126,10 @@ pub struct Resumed {
     /// An authority of this sandbox's own, to trust besides, as PEM.
     #[n(5)]
     pub authority: Option<String>,
+    /// Others resume at the same time: no processor of the host is idle.
+    #[n(6)]
+    #[cbor(default)]
+    pub crowd: bool,
 }
 
 impl std::fmt::Debug for Resumed {

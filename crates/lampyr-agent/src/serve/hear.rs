@@ -75,10 +75,6 @@ impl Server {
     }
 
     fn greeted(&mut self, greeting: Greeting) {
-        if let Some(warmer) = self.warmer.take() {
-            warmer.go();
-            self.warmed = true;
-        }
         self.port.out().extend_from_slice(&greeting.to_bytes());
     }
 }

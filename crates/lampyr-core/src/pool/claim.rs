@@ -44,7 +44,8 @@ async fn take(host: &Host, id: SandboxId) -> Option<Sandbox> {
     let line = handover::take(&owner).await.ok()?;
     let machine = Box::new(Claimed { owner, heard: Heard::default() });
     let home = Home::of_another(dir);
-    let resting = Resting { id, machine, line, patience: AWAKE_WAIT, home, ground: None };
+    let resting =
+        Resting { id, machine, line, patience: AWAKE_WAIT, home, ground: None, crowd: false };
     resting.rouse(&host.store, None).await.ok()
 }
 

@@ -17,7 +17,7 @@ use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, SessionRequest, Trace, memory, network, wish};
+use crate::{Error, Host, SessionRequest, memory, network, wish};
 
 use super::answer::{answer, changes, no_card, stopped, undone};
 use super::clock::{self, WallClock};
@@ -149,7 +149,8 @@ async fn start(host: &Host, request: &SessionRequest) -> Result<Started, Error> 
     let mounts = Mounts::open(&host.store, &request.mounts)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     let template = Template::get(host, &request.origin, shape).await?;
-    let mut sandbox = Sandbox::launch(host, &template, request.net.as_ref(), &Trace::new()).await?;
+    let access = request.net.as_ref();
+    let mut sandbox = Sandbox::launch(host, &template, access, request.crowd).await?;
     sandbox.awake().await?;
     sandbox.set_clock().await?;
     let channel = sandbox.channel();

@@ -280,6 +280,7 @@ mod tests {
             workdir: None,
             attached: false,
             checkpoints: 0,
+            crowd: false,
             cpus: 1,
             memory: 1,
             disk_size: 1,

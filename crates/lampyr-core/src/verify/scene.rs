@@ -337,6 +337,7 @@ fn request(home: &Home, port: u16) -> Result<SessionRequest, Error> {
         mounts: Vec::new(),
         net: Some(Access { policy, secrets, ..Access::default() }),
         checkpoints: 0,
+        crowd: false,
     })
 }
 

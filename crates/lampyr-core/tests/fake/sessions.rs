@@ -27,6 +27,7 @@ pub(crate) fn plain() -> SessionRequest {
         attached: false,
         ttl_ms: None,
         checkpoints: 0,
+        crowd: false,
         forwards: Vec::new(),
         net: None,
         mounts: Vec::new(),

@@ -156,6 +156,7 @@ impl SandboxAsk {
             name: name.transpose()?,
             origin: machine.origin,
             checkpoints: checkpoints(self.checkpoints)?,
+            crowd: false,
             cpus: machine.cpus,
             memory: machine.memory.as_bytes(),
             disk_size: machine.disk_size.as_bytes(),

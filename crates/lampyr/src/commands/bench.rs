@@ -6,6 +6,7 @@ mod network;
 mod pool;
 mod process;
 mod session;
+mod snapshots;
 mod table;
 
 use std::path::Path;
@@ -84,6 +85,7 @@ async fn measure(
     rows.extend(on_sessions(host, home, request, 10 * n).await?);
     rows.extend(network::rows(host, home, request, n).await?);
     rows.extend(copies::rows(host, home, request, n).await?);
+    rows.extend(snapshots::rows(host, home, request, n).await?);
     rows.extend(pool::rows(host, home, request, n).await?);
     rows.extend(idle(host, request).await?);
     rows.extend(cold(host, request, (n / 4).max(2)).await?);
@@ -187,4 +189,8 @@ async fn cold(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, E
         Row::times("cold boot to ready", "QEMU started to the agent's first answer", &ready),
         Row::times("plain QEMU to first result", plain, &first),
     ])
+}
+
+fn missing(what: &'static str) -> Failure {
+    Failure::System { what, source: std::io::ErrorKind::NotFound.into() }
 }

@@ -60,6 +60,7 @@ impl StartSettings {
             net: machine.net,
             ttl_ms: ttl.map(Span::as_millis).filter(|ms| *ms > 0),
             checkpoints: args.checkpoints.unwrap_or(0),
+            crowd: false,
         };
         Ok(Self { request, host: layers.host()? })
     }

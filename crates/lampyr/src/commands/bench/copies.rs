@@ -1,23 +1,21 @@
-//! The rows on snapshots, forks and undo.
+//! The rows on copies of a running machine: snapshots, forks and undo.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lampyr_types::Name;
+use futures_util::future::try_join_all;
+use lampyr_types::{Name, SandboxId};
 
 use crate::core_api::{
-    self as core, ForkRequest, Host, Origin, RunRequest, SessionClient, SessionRequest,
-    SnapshotRequest,
+    self as core, ForkRequest, Host, RunRequest, SessionClient, SessionRequest, SnapshotRequest,
 };
 use crate::failure::Failure;
 
 use super::super::session::owner;
+use super::missing;
 use super::session::{exec, like, name};
 use super::table::{Row, Unit};
 
-/// What is in the snapshot: a program that has run, and a tree of files.
-const BAKED: &str = "python3 -c 'import json'; mkdir /root/tree; cd /root/tree; \
-    for i in $(seq 200); do head -c 1000000 /dev/urandom > $i; done; cat * >/dev/null; sync";
 /// Forks at once.
 const FORKS: u32 = 20;
 
@@ -34,12 +32,7 @@ pub(super) async fn rows(
     exec(&client, "true").await?;
     rows.push(pauses(host, home, &sid, n).await?);
     rows.extend(forks(host, home, &sid).await?);
-    exec(&client, BAKED).await?;
-    take(host, &sid).await?;
     core::stop_session(home, &sid, Duration::ZERO).await?;
-    let launched = launches(host, run, n).await;
-    core::remove_snapshot(home, &snapshot()?, false)?;
-    rows.push(launched?);
     Ok(rows)
 }
 
@@ -49,10 +42,6 @@ async fn start(host: &Host, home: &Path, request: &SessionRequest) -> Result<Str
 
 fn snapshot() -> Result<Name, Failure> {
     name().parse().map_err(|_| missing("a name for the snapshot"))
-}
-
-fn missing(what: &'static str) -> Failure {
-    Failure::System { what, source: std::io::ErrorKind::NotFound.into() }
 }
 
 async fn take(host: &Host, sid: &str) -> Result<Duration, Failure> {
@@ -78,10 +67,11 @@ async fn forks(host: &Host, home: &Path, sid: &str) -> Result<Vec<Row>, Failure>
     let program = || owner(home, "session-owner").map_err(std::io::Error::other);
     let forked = core::fork(host, sid, wanted, program).await?;
     let mut alone = Vec::new();
-    for (sid, _leash) in &forked.sessions {
+    let first = |sid: SandboxId| async move {
         let client = SessionClient::connect(home, &sid.to_string()).await?;
-        exec(&client, "true").await?;
-    }
+        exec(&client, "true").await
+    };
+    try_join_all(forked.sessions.iter().map(|(sid, _leash)| first(*sid))).await?;
     let took = start.elapsed();
     for (sid, _leash) in &forked.sessions {
         let client = SessionClient::connect(home, &sid.to_string()).await?;
@@ -96,21 +86,6 @@ async fn forks(host: &Host, home: &Path, sid: &str) -> Result<Vec<Row>, Failure>
         Row::times("20 forks of a session", all, &[took]),
         Row::many("memory of each of 20 forks", each, Unit::Mb, alone),
     ])
-}
-
-async fn launches(host: &Host, run: &RunRequest, n: usize) -> Result<Row, Failure> {
-    let request = RunRequest { origin: Origin::Snapshot(snapshot()?), ..run.clone() };
-    core::launch(host, &request).await?.end().await;
-    let mut took = Vec::new();
-    for _ in 0..n {
-        let start = Instant::now();
-        let mut machine = core::launch(host, &request).await?;
-        machine.exec("true").await?;
-        took.push(start.elapsed());
-        machine.end().await;
-    }
-    let definition = "with Python and a tree of 200 MB, to the result of a first `sh -c true`";
-    Ok(Row::times("launch from a snapshot", definition, &took))
 }
 
 async fn undo(host: &Host, home: &Path, run: &RunRequest, n: usize) -> Result<Vec<Row>, Failure> {

@@ -21,6 +21,19 @@ pub(super) async fn rows(
     run: &RunRequest,
     n: usize,
 ) -> Result<Vec<Row>, Failure> {
+    let definition = "`sh -c true` in a VM of a full pool, from looking for one to the result";
+    let took = claims(host, home, run, n).await?;
+    Ok(vec![Row::times("claim from a pool to result", definition, &took)])
+}
+
+/// How long claims from a full pool of what `run` would start take, each with a
+/// first command.
+pub(super) async fn claims(
+    host: &Host,
+    home: &Path,
+    run: &RunRequest,
+    n: usize,
+) -> Result<Vec<Duration>, Failure> {
     let machine = PoolMachine {
         origin: run.origin.clone(),
         cpus: run.cpus,
@@ -29,13 +42,12 @@ pub(super) async fn rows(
     };
     let request = PoolRequest { machine, size: SIZE, ttl_ms: None };
     let id = core::start_pool(host, &request, owner(home, "pool-keeper")?).await?.to_string();
-    let measured = claims(host, home, run, n).await;
+    let measured = claim(host, home, run, n).await;
     core::stop_pool(home, &id).await?;
-    let definition = "`sh -c true` in a VM of a full pool, from looking for one to the result";
-    Ok(vec![Row::times("claim from a pool to result", definition, &measured?)])
+    measured
 }
 
-async fn claims(
+async fn claim(
     host: &Host,
     home: &Path,
     run: &RunRequest,

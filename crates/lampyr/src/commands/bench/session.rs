@@ -60,6 +60,7 @@ pub(super) fn like(run: &RunRequest) -> SessionRequest {
         attached: false,
         ttl_ms: Some(TTL.as_millis() as u64),
         checkpoints: 0,
+        crowd: false,
         net: None,
         mounts: Vec::new(),
         forwards: Vec::new(),
