@@ -103,9 +103,12 @@ impl Copy {
 
     /// What a template of it is assembled from.
     pub(crate) fn moment(&self, dir: &Path) -> Result<Moment, Error> {
+        let mut parts = self.ground.memory_parts();
+        parts.push(dir.join(PAGES));
         Ok(Moment {
             memory: self.ground.memory()?,
             pages: vec![Self::pages(dir)?],
+            parts,
             devices: dir.join(DEVICES),
             layers: self.ground.layers.clone(),
         })

@@ -167,10 +167,10 @@ fn keep(
     let _alone = host.store.making(LOCK)?;
     refuse_taken(&host.store, &request.name, request.overwrite)?;
     let blobs = Blobs::new(&dir)?;
-    let mut layers = match copy.ground.snapshot {
-        Some(parent) => Manifest::read(&blobs, parent)?.memory(),
-        None => vec![blobs.link(Kind::Memory, &copy.ground.memory_path())?],
-    };
+    let mut layers = Vec::new();
+    for (part, kind) in copy.ground.memory_parts().iter().zip(memory_kinds()) {
+        layers.push(blobs.link(kind, part)?);
+    }
     layers.push(blobs.link(Kind::Pages, &copied.join(PAGES))?);
     layers.push(blobs.link(Kind::Devices, &copied.join(DEVICES))?);
     for layer in &copy.ground.layers {
@@ -181,6 +181,11 @@ fn keep(
     let manifest = Manifest::new(config, layers);
     let descriptor = blobs.keep(Kind::Manifest, &manifest.to_bytes()?)?;
     name_it(&host.store, &dir, &request.name, descriptor)
+}
+
+/// What the parts of a memory are: a whole one, and pages over it.
+fn memory_kinds() -> impl Iterator<Item = Kind> {
+    std::iter::once(Kind::Memory).chain(std::iter::repeat(Kind::Pages))
 }
 
 /// Gives a manifest whose parts are there its name. The caller holds the lock.
@@ -322,6 +327,8 @@ impl Saved {
         let verified = |part: &Descriptor| blobs.verified(part);
         let one = |kind| self.manifest.of(kind).next().ok_or(Error::SnapshotDamaged(self.digest));
         let memory = verified(one(Kind::Memory)?)?;
+        let parts = self.manifest.memory();
+        let parts = parts.iter().map(|part| blobs.path(part.digest)).collect();
         let mut pages = Vec::new();
         for part in self.manifest.of(Kind::Pages) {
             let damaged = |_| Error::SnapshotDamaged(self.digest);
@@ -334,7 +341,7 @@ impl Saved {
             verified(part)?;
             layers.push(blobs.path(part.digest));
         }
-        Ok(Moment { memory, pages, devices: blobs.path(devices.digest), layers })
+        Ok(Moment { memory, pages, parts, devices: blobs.path(devices.digest), layers })
     }
 }
 

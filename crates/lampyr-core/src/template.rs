@@ -29,7 +29,7 @@ use crate::{Error, Host, Origin, fork};
 pub(crate) use assemble::{Moment, assemble};
 pub(crate) use bake::{Nowhere, boot, connection, create, greet};
 pub(crate) use record::{DEVICES, Description, layer_name};
-use record::{MEMORY, Parts, Record};
+use record::{MEMORY, Parts, Record, part_name};
 pub use stale::Present;
 pub(crate) use stale::stale;
 
@@ -56,7 +56,7 @@ pub(crate) struct Template {
     machine: MachineImage,
     /// What it is for.
     pub(crate) shape: Shape,
-    /// The snapshot that it was made of.
+    /// The snapshot that it comes from.
     snapshot: Option<Digest>,
     memory: FileId,
 }
@@ -99,7 +99,7 @@ impl Template {
         match &purpose.from {
             From::Image => bake::bake(host, &purpose, &dir).await?,
             From::Snapshot(saved) => thaw(host, &purpose, saved, &dir)?,
-            From::Fork => return Err(Error::ForkGone),
+            From::Fork(_) => return Err(Error::ForkGone),
         }
         let lost = || Error::Agent("a template that was just made does not hold".into());
         Self::open(&dir, &purpose).ok_or_else(lost)
@@ -117,10 +117,7 @@ impl Template {
             memory: identity(&memory).ok()?,
             machine: MachineImage { memory, devices },
             shape: purpose.shape,
-            snapshot: match &purpose.from {
-                From::Snapshot(saved) => Some(saved.digest),
-                From::Image | From::Fork => None,
-            },
+            snapshot: purpose.comes_from(),
         })
     }
 
@@ -173,7 +170,7 @@ pub(crate) struct Ground {
     pub(crate) memory: FileId,
     /// The layers of its disk above the image, all but the one that it writes.
     pub(crate) layers: Vec<PathBuf>,
-    /// The snapshot that the template was made of.
+    /// The snapshot that the template comes from.
     pub(crate) snapshot: Option<Digest>,
 }
 
@@ -196,6 +193,13 @@ impl Ground {
     /// Where the memory is that it began with.
     pub(crate) fn memory_path(&self) -> PathBuf {
         self.template.join(MEMORY)
+    }
+
+    /// What that memory is made of: a whole memory, and pages over it.
+    pub(crate) fn memory_parts(&self) -> Vec<PathBuf> {
+        let parts = (0..).map(|number| self.template.join(part_name(number)));
+        let parts: Vec<_> = parts.take_while(|part| part.exists()).collect();
+        if parts.is_empty() { vec![self.memory_path()] } else { parts }
     }
 
     /// The memory that it began with, if it is there still.
@@ -228,7 +232,8 @@ pub(crate) struct Purpose {
 enum From {
     Image,
     Snapshot(Box<Saved>),
-    Fork,
+    /// A session, which may come from a snapshot.
+    Fork(Option<Digest>),
 }
 
 impl Purpose {
@@ -269,10 +274,12 @@ impl Purpose {
     async fn fork(host: &Host, id: SandboxId) -> Result<Self, Error> {
         let (share, key) = fork::hold(&host.store, id)?;
         let dir = host.store.dir(Part::Templates)?.join(&key);
-        let Record { of, made_for: words, .. } = Record::read(&dir).ok_or(Error::ForkGone)?;
+        let Record { of, made_for: words, snapshot, .. } =
+            Record::read(&dir).ok_or(Error::ForkGone)?;
         let image = image_of(host, &of).await?;
         let hold = Hold { _locks: vec![image.hold(&host.store)?], _fork: Some(share) };
-        Ok(Self { image, hold: Arc::new(hold), shape: of.shape(), words, from: From::Fork, key })
+        let (hold, shape, from) = (Arc::new(hold), of.shape(), From::Fork(snapshot));
+        Ok(Self { image, hold, shape, words, from, key })
     }
 
     /// What a copy of a machine on this ground is for.
@@ -282,8 +289,17 @@ impl Purpose {
             hold: Arc::default(),
             shape: ground.shape,
             words: format!("a copy of a VM of image {}", ground.image.name),
-            from: From::Fork,
+            from: From::Fork(ground.snapshot),
             key,
+        }
+    }
+
+    /// The snapshot that it comes from.
+    fn comes_from(&self) -> Option<Digest> {
+        match &self.from {
+            From::Snapshot(saved) => Some(saved.digest),
+            From::Fork(snapshot) => *snapshot,
+            From::Image => None,
         }
     }
 }

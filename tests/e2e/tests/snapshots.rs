@@ -130,6 +130,37 @@ fn a_snapshot_of_what_was_launched_from_one_is_built_on_it() {
     own.assert_tidy();
 }
 
+/// Forks a session once.
+fn fork<'a>(context: &'a TestContext, of: &Session<'_>) -> Session<'a> {
+    let told = context.lampyr(["fork", of.sid.as_str()]).finish().json();
+    Session::of(context, told["sids"][0].as_str().unwrap())
+}
+
+#[test]
+fn a_snapshot_of_a_fork_keeps_what_is_new_and_what_it_was_built_on() {
+    let own = TestContext::fresh();
+    let session = Session::start(&own, &SMALL);
+    session.sh("echo 1 > /root/file; echo 1 > /dev/shm/memory").success();
+    create(&session, &own, "base");
+    session.stop();
+    let parent = Session::start(&own, &["--snapshot", "base"]);
+    parent.sh("echo 2 >> /root/file; echo 2 >> /dev/shm/memory").success();
+    let child = fork(&own, &parent);
+    let grandchild = fork(&own, &child);
+    parent.stop();
+    child.stop();
+    grandchild.sh("echo 3 >> /root/file; echo 3 >> /dev/shm/memory").success();
+    let top = create(&grandchild, &own, "top");
+    grandchild.stop();
+    let bytes = |key: &str| top[key].as_u64().unwrap();
+    assert!(bytes("own_bytes") * 2 < bytes("total_bytes"), "{top}");
+    assert_eq!(top["parent"]["name"], "base");
+    let told = run_from(&own, "top", "cat /root/file /dev/shm/memory").envelope();
+    assert_eq!(told.success(), "1\n2\n3\n1\n2\n3\n");
+    refused(&rm(&own, &["base"]), "snapshot 'top' was built on 'base'");
+    own.assert_tidy();
+}
+
 #[test]
 fn two_that_are_saved_at_once_are_both_there() {
     let own = TestContext::fresh();

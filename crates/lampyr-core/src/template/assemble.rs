@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::Purpose;
 use super::bake::create;
-use super::record::{DEVICES, MEMORY, Record, layer_name};
+use super::record::{DEVICES, MEMORY, Record, layer_name, part_name};
 use crate::Error;
 
 /// What a machine was at one instant.
@@ -21,6 +21,8 @@ pub(crate) struct Moment {
     pub(crate) memory: File,
     /// What changed in it since, the oldest change first.
     pub(crate) pages: Vec<Pages>,
+    /// Where these lie: the memory, then the pages.
+    pub(crate) parts: Vec<PathBuf>,
     /// The state of its devices.
     pub(crate) devices: PathBuf,
     /// The layers of its disk above the image, the lowest first.
@@ -33,9 +35,14 @@ pub(crate) fn assemble(staging: &Staging, purpose: &Purpose, moment: &Moment) ->
     remember(moment, &dir.join(MEMORY))?;
     let devices = dir.join(DEVICES);
     std::fs::copy(&moment.devices, &devices).map_err(at(&devices))?;
+    // Nobody writes to them any more, so that a second name is as good as a copy.
+    let link = |path: &Path, name| std::fs::hard_link(path, dir.join(name)).map_err(at(path));
     for (number, layer) in moment.layers.iter().enumerate() {
-        // Nobody writes to it any more, so that a second name is as good as a copy.
-        std::fs::hard_link(layer, dir.join(layer_name(number))).map_err(at(layer))?;
+        link(layer, layer_name(number))?;
+    }
+    // Whoever saves what runs from here needs to keep only what is new.
+    for (number, part) in moment.parts.iter().enumerate() {
+        link(part, part_name(number))?;
     }
     Record::write(dir, purpose, moment.layers.len())
 }

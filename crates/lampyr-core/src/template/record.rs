@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use lampyr_engine::MachineSpec;
-use lampyr_oci::Config;
+use lampyr_oci::{Config, Digest};
 use lampyr_store::{at, read_json, write_json};
 use lampyr_types::Size;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,12 @@ pub(crate) fn layer_name(number: usize) -> String {
     format!("disk{number}.qcow2")
 }
 
+/// The name of a part that its memory is made of; 0 is a whole memory, the others
+/// are pages over it.
+pub(super) fn part_name(number: usize) -> String {
+    format!("memory{number}")
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     format: u32,
@@ -35,6 +41,9 @@ pub(super) struct Record {
     memory: Fingerprint,
     devices: Fingerprint,
     disks: Vec<Fingerprint>,
+    /// The snapshot that it comes from.
+    #[serde(default)]
+    pub(super) snapshot: Option<Digest>,
 }
 
 /// What a saved machine is.
@@ -98,6 +107,7 @@ impl Record {
             memory: fingerprint(MEMORY)?,
             devices: fingerprint(DEVICES)?,
             disks: disks?,
+            snapshot: purpose.comes_from(),
         };
         Ok(write_json(&dir.join(RECORD), &record)?)
     }
