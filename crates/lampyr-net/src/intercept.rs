@@ -8,9 +8,11 @@
 //! ```
 
 mod authority;
+mod basic;
 mod exchange;
 mod fields;
 mod mask;
+mod pattern;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +36,7 @@ use crate::secret::Secret;
 use crate::shared::Shared;
 use authority::{ALPN, Authority};
 use exchange::{Exchange, excuse};
-use mask::Values;
+use pattern::{Values, values};
 
 /// The most of them at once.
 const MOST: usize = 64;
@@ -63,7 +65,7 @@ impl Interceptor {
         }
         Ok(Some(Self {
             authority: Authority::for_hosts(secrets.iter().map(Secret::host))?,
-            values: secrets.iter().map(|s| s.value().as_bytes().to_vec().into()).collect(),
+            values: values(secrets),
             secrets: secrets.into(),
             client: OnceLock::new(),
             room: Arc::new(Semaphore::new(MOST)),

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use lampyr_e2e::lab::{Lab, in_lab};
 use lampyr_e2e::{Call, Process, Served, Session, TestContext, eventually, is_root};
 use serde_json::{Value, json};
@@ -76,6 +78,51 @@ for n in range(20):
 }
 
 #[test]
+fn basic_credentials_have_the_value_inside_and_tell_nothing_of_it() {
+    in_lab("basic_credentials_have_the_value_inside_and_tell_nothing_of_it", |lab: &Lab| {
+        let context = TestContext::shared();
+        let session = start(lab, &context);
+        // Users of each length, so that the value is at each place of a group.
+        for user in ["", "x", "xy", "xyz"] {
+            for path in ["decoded", "chunks"] {
+                let url = format!("https://secret.example.com/{path}");
+                let said = session.sh(&format!(r#"curl -sSi -u "{user}:$TOKEN" {url}"#));
+                let said = said.success().to_owned();
+                assert_tells_nothing(&said, user);
+            }
+            let sent = STANDARD.encode(format!("{user}:{VALUE}"));
+            assert_eq!(lab.heard(&format!("Authorization: Basic {sent}")).len(), 2);
+        }
+        // As a user, with a password; and from an address, as git has it.
+        let others = r#"
+curl -sSi -u "$TOKEN:xyz" https://secret.example.com/decoded
+curl -sSi "https://x:$TOKEN@secret.example.com/decoded"
+git ls-remote "https://x:$TOKEN@secret.example.com/git" 2>&1
+true
+"#;
+        assert_tells_nothing(session.sh(others).success(), "x");
+        assert_eq!(lab.heard(&STANDARD.encode(format!("{VALUE}:xyz"))).len(), 1);
+        let sent = STANDARD.encode(format!("x:{VALUE}"));
+        let by_git = lab.heard(&sent).into_iter().filter(|line| line.contains("User-Agent: git/"));
+        assert_eq!(by_git.count(), 1, "{:?}", lab.heard("web"));
+        lab.assert_silent(&format!("Authorization: {VALUE}"));
+        session.stop();
+    });
+}
+
+/// Requires that what a guest heard has nothing of the value, in base64 neither.
+fn assert_tells_nothing(said: &str, user: &str) {
+    assert!(said.contains("HTTP/1.1 200") && said.contains("*****"), "{said}");
+    assert!(!said.contains(VALUE), "{said}");
+    let told = STANDARD.encode(format!("{user}:{VALUE}"));
+    let own = (user.len() + 1) * 8 / 6;
+    for part in told.as_bytes()[own..].windows(4) {
+        let part = String::from_utf8_lossy(part);
+        assert!(!said.contains(&*part), "{part} of {told} in {said}");
+    }
+}
+
+#[test]
 fn a_secret_goes_nowhere_else() {
     in_lab("a_secret_goes_nowhere_else", |lab: &Lab| {
         let context = TestContext::shared();
@@ -87,7 +134,7 @@ curl -sS -o /dev/null -H "$bearer" http://good.example.com/
 curl -sS -o /dev/null -H "$bearer" http://secret.example.com/
 curl -sS -o /dev/null -H "X-Other: $TOKEN" https://secret.example.com/echo
 curl -sS -o /dev/null -d "body=$TOKEN" "https://secret.example.com/echo?query=$TOKEN"
-curl -sS -o /dev/null -u "user:$TOKEN" https://secret.example.com/echo
+curl -sSk -o /dev/null -u "user:$TOKEN" https://twin.example.com/decoded
 curl -sSk -o /dev/null -H "$bearer" https://twin.example.com/echo
 curl -sSk -o /dev/null -H "$bearer" -H "Host: secret.example.com" https://twin.example.com/echo
 curl -sS -o /dev/null -w '%{http_code}\n' -H "$bearer" -H "Host: twin.example.com" https://secret.example.com/echo

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 
 use super::fields;
-use super::mask::{Mask, Values};
+use super::mask::Mask;
+use super::pattern::Values;
 use crate::domain::Domain;
 use crate::secret::Secret;
 

@@ -1,14 +1,9 @@
 //! Takes values out of what a guest hears, however it is cut.
 
-use std::sync::Arc;
-
-use zeroize::Zeroizing;
+use super::pattern::Values;
 
 /// What stands for each byte of a value, so that lengths stay true.
 const BLOT: u8 = b'*';
-
-/// What no guest hears.
-pub(super) type Values = Arc<[Zeroizing<Vec<u8>>]>;
 
 /// Blots values out of one stream of bytes.
 pub(super) struct Mask {
@@ -28,13 +23,12 @@ impl Mask {
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(bytes);
         self.blots.resize(self.held.len(), false);
-        for value in self.values.iter().map(|value| value.as_slice()) {
-            let windows = self.held.windows(value.len()).enumerate();
-            for (at, _) in windows.filter(|(_, window)| *window == value) {
+        for value in self.values.iter() {
+            for at in value.found(&self.held) {
                 self.blots[at..at + value.len()].fill(true);
             }
         }
-        let keep = self.values.iter().map(|value| begun(&self.held, value)).max();
+        let keep = self.values.iter().map(|value| value.begun(&self.held)).max();
         self.give(self.held.len() - keep.unwrap_or(0))
     }
 
@@ -57,18 +51,14 @@ impl Mask {
     }
 }
 
-/// How much of `value` the end of `bytes` could be the beginning of.
-fn begun(bytes: &[u8], value: &[u8]) -> usize {
-    (1..value.len()).rev().find(|n| bytes.ends_with(&value[..*n])).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::pattern::Pattern;
     use super::*;
     use proptest::prelude::*;
 
     fn values(texts: &[&str]) -> Values {
-        texts.iter().map(|text| Zeroizing::new(text.as_bytes().to_vec())).collect()
+        texts.iter().map(|text| Pattern::plain(text)).collect()
     }
 
     fn masked(texts: &[&str], text: &str, size: usize) -> String {

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use zeroize::Zeroizing;
 
+use super::super::pattern::values;
 use super::*;
 
 const VALUE: &str = "the-real-value";
@@ -12,8 +13,8 @@ fn exchange() -> (Exchange, String) {
     let value = Zeroizing::new(VALUE.to_owned());
     let secret = Secret::new("TOKEN", host.clone(), "authorization", value).unwrap();
     let placeholder = secret.placeholder().to_owned();
-    let values = [Zeroizing::new(VALUE.as_bytes().to_vec())].into();
-    (Exchange { host, secrets: [secret].into(), values }, placeholder)
+    let secrets = [secret];
+    (Exchange { host, values: values(&secrets), secrets: secrets.into() }, placeholder)
 }
 
 /// Hears until something ends so.
