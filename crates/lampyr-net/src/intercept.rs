@@ -1,5 +1,6 @@
 //! Connections to hosts that have a secret, and to no others: TLS ends here
-//! and begins anew, and what is said in between is HTTP/1.1.
+//! and begins anew, and what is said in between is HTTP/1.1, or a WebSocket
+//! that has begun as such.
 //!
 //! ```text
 //! the guest ==TLS, by our authority==> Exchange ==TLS, by the host's roots==> the server
@@ -11,8 +12,11 @@ mod authority;
 mod basic;
 mod exchange;
 mod fields;
+mod frames;
+mod handshake;
 mod mask;
 mod pattern;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
