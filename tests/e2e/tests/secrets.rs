@@ -122,6 +122,80 @@ fn assert_tells_nothing(said: &str, user: &str) {
     }
 }
 
+/// A client of WebSockets: opens one, says each word and prints what it hears.
+const CLIENT: &str = r#"
+import os, socket, ssl, sys
+path, words = sys.argv[1], sys.argv[2:]
+plain = socket.create_connection(('secret.example.com', 443), 20)
+c = ssl.create_default_context().wrap_socket(plain, server_hostname='secret.example.com')
+f = c.makefile('rb')
+c.sendall((f'GET {path} HTTP/1.1\r\nHost: secret.example.com\r\nConnection: Upgrade\r\n'
+    'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+    'Sec-WebSocket-Extensions: permessage-deflate\r\n'
+    f'Authorization: Bearer {os.environ["TOKEN"]}\r\n\r\n').encode())
+head = []
+while (line := f.readline().strip()):
+    head += [line.decode()] if line.startswith((b'HTTP', b'Sec', b'X-Echo')) else []
+print(*sorted(head), sep='\n')
+def send(kind, what):
+    key = os.urandom(4)
+    c.sendall(bytes([0x80 | kind, 0x80 | len(what)]) + key
+        + bytes(b ^ key[n % 4] for n, b in enumerate(what)))
+def hear():
+    message = b''
+    while True:
+        first, length = f.read(2)
+        if length == 126:
+            length = int.from_bytes(f.read(2), 'big')
+        what = f.read(length)
+        if first & 8:
+            print(first & 15, what[-38:].decode())
+        else:
+            message += what
+        if first == 0x88:
+            send(8, what[:2])
+            return print('closed')
+        if first & 0x80 and not first & 8:
+            return print(message.decode())
+for word in words:
+    send(1, os.path.expandvars(word).encode())
+    hear()
+print(f.read())
+"#;
+
+#[test]
+fn a_websocket_is_opened_with_the_value_and_tells_blots() {
+    in_lab("a_websocket_is_opened_with_the_value_and_tells_blots", |lab: &Lab| {
+        let context = TestContext::shared();
+        let session = start(lab, &context);
+        let speak = |words: &str| {
+            let call = session.exec(&format!("python3 - {words}")).stdin(CLIENT).within(MINUTE);
+            call.envelope().success().to_owned()
+        };
+        let blots = format!("Bearer {}", "*".repeat(VALUE.len()));
+        let agreed = "HTTP/1.1 101 Switching Protocols\n\
+                      Sec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        let said = speak("/socket hello pieces 'my $TOKEN' end");
+        let pings = format!("9 {blots}\n").repeat(VALUE.len().div_ceil(10));
+        let placeholder = session.sh("echo $TOKEN").success().trim().to_owned();
+        let expected = format!(
+            "{agreed}\nX-Echo: {blots}\nhello: {blots}\n{pings}{blots}\n\
+             my {placeholder}: {blots}\n8 {blots}\nclosed\nb''\n"
+        );
+        assert_eq!(said, expected);
+        assert_eq!(heard(lab).len(), 1, "the request alone has it: {:?}", heard(lab));
+        assert_eq!(lab.heard(&format!("web socket heard \"my {placeholder}")).len(), 1);
+        lab.assert_silent("permessage-deflate");
+        eventually("no end", || lab.heard("web socket ended: Err(ConnectionClosed)").len() == 1);
+        let refused = format!("HTTP/1.1 403 Forbidden\nSec-Websocket-Accept:\nX-Echo: {blots}");
+        assert_eq!(speak("/socket/refuses"), format!("{refused}\nb''\n"));
+        let lied = speak("/socket/lies");
+        assert!(lied.starts_with("HTTP/1.1 502 Bad Gateway\nb'lampyr: the server "), "{lied}");
+        session.stop();
+    });
+}
+
 #[test]
 fn a_secret_goes_nowhere_else() {
     in_lab("a_secret_goes_nowhere_else", |lab: &Lab| {

@@ -1,6 +1,8 @@
 //! A web server over TLS, with an authority of its own. It tells whoever asks
 //! all that they said, in ways that it is asked for.
 
+mod socket;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -51,6 +53,9 @@ impl Web {
         while let Some(request) = read(&mut stream) {
             let name = stream.conn.server_name().unwrap_or("nobody").to_owned();
             note(format!("web {name} heard {request:?}"));
+            if request.starts_with("GET /socket") {
+                return socket::serve(stream, &request, &note);
+            }
             if answer(&mut stream, &request).is_err() {
                 return;
             }
