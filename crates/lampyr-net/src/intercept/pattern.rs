@@ -72,15 +72,8 @@ impl Pattern {
     /// Where it is in some bytes.
     pub(super) fn found(&self, bytes: &[u8]) -> impl Iterator<Item = usize> {
         let windows = bytes.windows(self.len()).enumerate();
-        windows.filter(|(_, window)| self.begins(window)).map(|(at, _)| at)
-    }
-
-    /// How much of it the end of some bytes could be the beginning of.
-    pub(super) fn begun(&self, bytes: &[u8]) -> usize {
-        let most = bytes.len().min(self.len() - 1);
-        let ends = (1..=most).rev();
-        let mut ends = ends.filter(|n| self.begins(&bytes[bytes.len() - n..]));
-        ends.next().unwrap_or(0)
+        let is_it = |window: &[u8]| window.iter().enumerate().all(|(n, byte)| self.fits(n, *byte));
+        windows.filter(move |(_, window)| is_it(window)).map(|(at, _)| at)
     }
 
     /// Whether a text has it that has lost its capitals.
@@ -89,11 +82,6 @@ impl Pattern {
             |n: usize, byte: u8| self.fits(n, byte) || self.fits(n, byte.to_ascii_uppercase());
         let mut windows = text.as_bytes().windows(self.len());
         windows.any(|window| window.iter().enumerate().all(|(n, byte)| fits(n, *byte)))
-    }
-
-    /// Whether it begins with these bytes, or is these.
-    fn begins(&self, bytes: &[u8]) -> bool {
-        bytes.iter().enumerate().all(|(n, byte)| self.fits(n, *byte))
     }
 
     fn fits(&self, n: usize, byte: u8) -> bool {

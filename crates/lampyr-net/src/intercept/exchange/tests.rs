@@ -34,13 +34,13 @@ async fn until(end: &mut DuplexStream, last: &str) -> String {
         let byte = end.read_u8().await;
         heard.push(byte.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&heard))));
     }
-    String::from_utf8(heard).unwrap()
+    String::from_utf8_lossy(&heard).into_owned()
 }
 
 async fn all(end: &mut DuplexStream) -> String {
-    let mut heard = String::new();
-    end.read_to_string(&mut heard).await.unwrap();
-    heard
+    let mut heard = Vec::new();
+    end.read_to_end(&mut heard).await.unwrap();
+    String::from_utf8_lossy(&heard).into_owned()
 }
 
 /// Lets a guest and a server speak through an exchange, each by a script.
@@ -196,9 +196,9 @@ fn a_websocket_has_the_value_in_its_request_alone() {
         assert!(head.contains("X-Echo: **************\r\n"), "{head}");
         assert!(!head.contains("Content-Length"), "{head}");
         let two = until(&mut end, "*************").await;
-        assert_eq!(two, "\u{1}\u{6}you: *\0\u{d}*************");
+        assert_eq!(two, "\u{1}\u{6}you: *\u{fffd}\u{d}*************");
         end.shutdown().await.unwrap();
-        assert_eq!(all(&mut end).await, "\0\u{3}the");
+        assert_eq!(all(&mut end).await, "\u{1}\u{3}the");
     };
     let server = async |mut end: DuplexStream| {
         let head = until(&mut end, "\r\n\r\n").await;
@@ -206,12 +206,13 @@ fn a_websocket_has_the_value_in_its_request_alone() {
         assert!(head.contains("Upgrade: websocket\r\nConnection: Upgrade\r\n"), "{head}");
         assert!(!head.contains("permessage-deflate"), "{head}");
         let (first, rest) = VALUE.split_at(1);
-        let frames = format!("\u{1}\u{6}you: {first}\0\u{d}{rest}");
         let head = format!("{AGREED}X-Echo: {VALUE}\r\nContent-Length: 3\r\n\r\n");
-        end.write_all((head + &frames).as_bytes()).await.unwrap();
+        let head = format!("{head}\u{1}\u{6}you: {first}");
+        let frames = [head.as_bytes(), b"\x80\x0d", rest.as_bytes()].concat();
+        end.write_all(&frames).await.unwrap();
         let heard = all(&mut end).await;
         assert!(heard.starts_with("frame of lampyr-secret-") && heard.ends_with('.'), "{heard}");
-        end.write_all(b"\0\x03the").await.unwrap();
+        end.write_all(b"\x01\x03the").await.unwrap();
     };
     speak(guest, server);
 }
