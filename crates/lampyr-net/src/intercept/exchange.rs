@@ -267,4 +267,6 @@ impl Body for Masked {
 }
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod tests;

@@ -23,8 +23,14 @@ const OF_ONE_HOP: [HeaderName; 9] = [
     // Another way to the server, around us.
     header::ALT_SVC,
 ];
-/// What would let a value come back in parts.
-const OF_PARTS: [HeaderName; 2] = [header::RANGE, header::IF_RANGE];
+/// What would let a value come back in parts, or in other bytes.
+const OF_PARTS: [HeaderName; 4] = [
+    header::RANGE,
+    header::IF_RANGE,
+    // Some servers still know it as a range.
+    HeaderName::from_static("request-range"),
+    header::ACCEPT_CHARSET,
+];
 
 /// Makes the head of a request what the server is to see.
 pub(super) fn outgoing(headers: &mut HeaderMap, secrets: &[Secret], host: &Domain) {
@@ -167,6 +173,8 @@ mod tests {
             ("x-mine", "1"),
             ("te", "trailers"),
             ("range", "bytes=0-3"),
+            ("request-range", "bytes=0-3"),
+            ("accept-charset", "utf-16"),
             ("accept-encoding", "gzip"),
             ("accept", "*/*"),
         ];

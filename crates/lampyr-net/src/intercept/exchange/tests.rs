@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::super::pattern::values;
 use super::*;
 
-const VALUE: &str = "the-real-value";
+pub(super) const VALUE: &str = "the-real-value";
 
 /// A wish for a WebSocket, and what agrees to it.
 const WISH: &str = concat!(
@@ -28,7 +28,7 @@ fn exchange() -> (Exchange, String) {
 }
 
 /// Hears until something ends so.
-async fn until(end: &mut DuplexStream, last: &str) -> String {
+pub(super) async fn until(end: &mut DuplexStream, last: &str) -> String {
     let mut heard = Vec::new();
     while !heard.ends_with(last.as_bytes()) {
         let byte = end.read_u8().await;
@@ -37,14 +37,14 @@ async fn until(end: &mut DuplexStream, last: &str) -> String {
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-async fn all(end: &mut DuplexStream) -> String {
+pub(super) async fn all(end: &mut DuplexStream) -> String {
     let mut heard = Vec::new();
     end.read_to_end(&mut heard).await.unwrap();
     String::from_utf8_lossy(&heard).into_owned()
 }
 
 /// Lets a guest and a server speak through an exchange, each by a script.
-fn speak<G: Future<Output = ()>, S: Future<Output = ()>>(
+pub(super) fn speak<G: Future<Output = ()>, S: Future<Output = ()>>(
     guest: impl FnOnce(DuplexStream, String) -> G,
     server: impl FnOnce(DuplexStream) -> S,
 ) {
@@ -59,7 +59,7 @@ fn speak<G: Future<Output = ()>, S: Future<Output = ()>>(
     runtime.block_on(async { tokio::time::timeout(limit, spoken).await }).unwrap();
 }
 
-fn get(more: &str) -> String {
+pub(super) fn get(more: &str) -> String {
     format!("GET /x?y HTTP/1.1\r\nHost: a.example.com\r\n{more}\r\n")
 }
 
