@@ -122,7 +122,7 @@ fn assert_tells_nothing(said: &str, user: &str) {
     }
 }
 
-/// A client of WebSockets: opens one, says each word and prints what it hears.
+/// A client of a WebSocket: opens it, says each word and prints what it hears.
 const CLIENT: &str = r#"
 import os, socket, ssl, sys
 path, words = sys.argv[1], sys.argv[2:]

@@ -192,13 +192,13 @@ mod tests {
         Frames::new(&[Pattern::plain(VALUE)].into_iter().collect())
     }
 
-    fn frame(first: u8, held: &[u8]) -> Vec<u8> {
-        let head = match held.len() {
-            0..126 => vec![first, held.len() as u8],
-            126..65_536 => [&[first, 126][..], &(held.len() as u16).to_be_bytes()].concat(),
-            _ => [&[first, 127][..], &(held.len() as u64).to_be_bytes()].concat(),
+    fn frame(first: u8, body: &[u8]) -> Vec<u8> {
+        let head = match body.len() {
+            0..126 => vec![first, body.len() as u8],
+            126..65_536 => [&[first, 126][..], &(body.len() as u16).to_be_bytes()].concat(),
+            _ => [&[first, 127][..], &(body.len() as u64).to_be_bytes()].concat(),
         };
-        [&head, held].concat()
+        [&head, body].concat()
     }
 
     fn said(bytes: &[u8], size: usize) -> Result<Vec<u8>, Odd> {

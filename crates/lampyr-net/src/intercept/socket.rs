@@ -45,12 +45,12 @@ async fn down(
 ) -> io::Result<()> {
     let mut room = vec![0; ROOM];
     loop {
-        let read = real.read(&mut room).await?;
-        if read == 0 {
+        let length = real.read(&mut room).await?;
+        if length == 0 {
             guest.write_all(&frames.end()).await?;
             return guest.shutdown().await;
         }
-        let clear = frames.feed(&room[..read]).map_err(io::Error::other)?;
+        let clear = frames.feed(&room[..length]).map_err(io::Error::other)?;
         guest.write_all(&clear).await?;
         guest.flush().await?;
     }

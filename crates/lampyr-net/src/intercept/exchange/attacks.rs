@@ -80,12 +80,12 @@ fn a_body_has_one_end_for_all() {
         let request = request.replacen("GET /x?y", "POST /x?y", 1);
         let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         let (heard, said) = exchanged(&request, answer);
-        let head = heard.split("\r\n\r\n").next().unwrap_or_default();
+        let first = heard.split("\r\n\r\n").next().unwrap_or_default();
         let ways = ["Content-Length: 3", "Transfer-Encoding: chunked"];
-        let ways = ways.iter().filter(|way| head.contains(**way)).count();
+        let ways = ways.iter().filter(|way| first.contains(**way)).count();
         // One that says two things may be refused, or read by one of them.
         assert!(ways == 1 || heard.is_empty(), "{request}: {heard}");
-        assert!(!head.contains("Content-Length: 60"), "{heard}");
+        assert!(!first.contains("Content-Length: 60"), "{heard}");
         assert!(said.starts_with("HTTP/1.1 200") || heard.is_empty(), "{request}: {said}");
     }
 }

@@ -210,8 +210,8 @@ fn a_websocket_has_the_value_in_its_request_alone() {
         let head = format!("{head}\u{1}\u{6}you: {first}");
         let frames = [head.as_bytes(), b"\x80\x0d", rest.as_bytes()].concat();
         end.write_all(&frames).await.unwrap();
-        let heard = all(&mut end).await;
-        assert!(heard.starts_with("frame of lampyr-secret-") && heard.ends_with('.'), "{heard}");
+        let rest = all(&mut end).await;
+        assert!(rest.starts_with("frame of lampyr-secret-") && rest.ends_with('.'), "{rest}");
         end.write_all(b"\x01\x03the").await.unwrap();
     };
     speak(guest, server);
