@@ -13,7 +13,7 @@ const MOST_MEMORY: u64 = 40_000;
 
 /// Sends frames that were good ones, and random bytes, for so many seconds.
 /// What it did begins with a number, and is the same again for that.
-const HOSTILE: &str = r#"
+const HOSTILE: &str = r"
 import random, socket, struct, sys, time
 seconds, seed = int(sys.argv[1]), int(sys.argv[2])
 dice = random.Random(seed)
@@ -93,7 +93,7 @@ while time.time() < until:
         # The kernel sends nothing that is too short or too long.
         refused += 1
 print(sent, refused)
-"#;
+";
 
 /// What a guest with a clean conscience says.
 const CLEAN: &str = "curl -sS --max-time 30 http://good.example.com/";
