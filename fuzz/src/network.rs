@@ -161,6 +161,30 @@ pub(crate) fn arp() -> Vec<u8> {
     [&head[..], &CARD.mac, &CARD.v4.octets(), &[0; 6], &Card::GATEWAY_V4.octets()].concat()
 }
 
+/// Packets of IPv4 that are wrong in one thing each: pieces of one, cut, with
+/// a wrong length, with wrong checksums.
+pub(crate) fn odd(datagram: &[u8]) -> [(&'static str, Vec<u8>); 6] {
+    let packet = v4(17, 6, datagram);
+    let with = |at: usize, byte: u8| {
+        let (mut head, mut body) = (packet[..20].to_vec(), packet[20..].to_vec());
+        if at < 20 {
+            head[at] ^= byte
+        } else {
+            body[at - 20] ^= byte
+        }
+        [summed(&head, 10, &[]), body].concat()
+    };
+    let wrong = [&packet[..10], &[!packet[10]], &packet[11..]].concat();
+    [
+        ("first-piece", with(6, 0x20)),
+        ("last-piece", with(7, 1)),
+        ("cut", packet[..packet.len() - 3].to_vec()),
+        ("too-long", with(2, 0xff)),
+        ("wrong-sum", wrong),
+        ("wrong-sum-inside", with(26, 1)),
+    ]
+}
+
 /// A chain of a kind, a length and so many bytes, as the frames of an honest
 /// card: addresses, lengths and checksums are right.
 fn framed(mut chain: &[u8]) -> Vec<u8> {
@@ -230,6 +254,16 @@ fn summed(bytes: &[u8], at: usize, before: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn odd_packets_are_not_heard() {
+        let datagram = [0x9c, 0x40, 0, 53, 0, 10, 0, 0, b'h', b'i'];
+        let heard = |packet: &[u8]| hear(&CARD, &frame(7, packet)) != Heard::Dropped;
+        assert!(heard(&v4(17, 6, &datagram)));
+        for (name, packet) in odd(&datagram) {
+            assert!(!heard(&packet), "{name}");
+        }
+    }
 
     #[test]
     fn composed_frames_are_heard() {

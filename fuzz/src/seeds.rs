@@ -180,7 +180,9 @@ fn networks() -> Vec<(&'static str, Vec<u8>)> {
     let request = b"POST / HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: 2\r\n\r\nhi";
     let chunked =
         b"PUT / HTTP/1.1\r\nHost: a.example.com\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
-    vec![
+    let oversized = [&u32::MAX.to_be_bytes(), [0; 60].as_slice()].concat();
+    let odd = network::odd(&dns).map(|(name, packet)| (name, chain(7, &packet)));
+    let good = vec![
         ("arp", chain(0, &network::arp())),
         ("syn", chain(1, &syn)),
         ("dns", chain(2, &dns)),
@@ -189,10 +191,12 @@ fn networks() -> Vec<(&'static str, Vec<u8>)> {
         ("neighbour", chain(6, &solicit)),
         ("all", [chain(0, &network::arp()), chain(1, &syn), chain(2, &dns)].concat()),
         ("frames", [&60_u32.to_be_bytes(), [0; 60].as_slice()].concat()),
+        ("oversized", oversized),
         ("hello", compose_hello(Some("a.example.com"))),
         ("request", request.to_vec()),
         ("chunks", chunked.to_vec()),
-    ]
+    ];
+    good.into_iter().chain(odd).collect()
 }
 
 fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {

@@ -16,6 +16,9 @@ use crate::{packages, workspace};
 const TARGETS: &[&str] =
     &["frames", "messages", "greeting", "archive", "entries", "mount", "network"];
 
+/// Those that hear frames: of a guest's network card, and of its channel.
+const OF_FRAMES: &[&str] = &["network", "frames"];
+
 /// How long each target runs, unless somebody says so, and in `xtask test`.
 const SECONDS: u64 = 60;
 const BRIEFLY: u64 = 10;
@@ -47,6 +50,15 @@ pub(crate) fn fuzz(args: &[&str]) -> Result<()> {
         [target] if TARGETS.contains(target) => rest,
         _ => return Err(Failure::new(format!("the targets are {}", TARGETS.join(", ")))),
     };
+    at_length(targets, seconds)
+}
+
+/// What hears frames, for so many seconds each.
+pub(crate) fn of_frames(seconds: u64) -> Result<()> {
+    at_length(OF_FRAMES, seconds)
+}
+
+fn at_length(targets: &[&str], seconds: u64) -> Result<()> {
     each(targets, |target| search(target, seconds, &[corpus(target), seeds(target)]))
 }
 
@@ -59,7 +71,7 @@ pub(crate) fn briefly() -> Result<()> {
     })
 }
 
-fn seconds(number: &str) -> Result<u64> {
+pub(crate) fn seconds(number: &str) -> Result<u64> {
     let seconds = number.parse().ok().filter(|seconds| *seconds > 0);
     seconds.ok_or_else(|| Failure::new(format!("'{number}' is no number of seconds")))
 }

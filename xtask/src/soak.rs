@@ -2,18 +2,19 @@
 
 use crate::command::run;
 use crate::failure::{Failure, Result};
-use crate::{agent, images, packages, run as launch, workspace};
+use crate::{agent, fuzz, images, packages, run as launch, workspace};
 
-/// How long everything is done at random, unless somebody says so.
-const SECONDS: &str = "600";
+/// How long each thing is done at random, unless somebody says so.
+const SECONDS: u64 = 600;
 
 /// `[--seconds N]`.
 pub(crate) fn soak(args: &[&str]) -> Result<()> {
     let seconds = match args {
         [] => SECONDS,
-        ["--seconds", number] if number.parse::<u64>().is_ok() => number,
+        ["--seconds", number] => fuzz::seconds(number)?,
         _ => return Err(Failure::new("usage: cargo xtask soak [--seconds N]")),
     };
+    fuzz::of_frames(seconds)?;
     packages::ensure(packages::IMAGE)?;
     agent::build(workspace::HOST_ARCH)?;
     launch::build()?;
@@ -25,5 +26,5 @@ pub(crate) fn soak(args: &[&str]) -> Result<()> {
         .env("LAMPYR_BIN", workspace::lampyr())
         .env("LAMPYR_HOME", workspace::test_home())
         .env("LAMPYR_TEST_IMAGES", images::folder())
-        .env("LAMPYR_SOAK_SECONDS", seconds))
+        .env("LAMPYR_SOAK_SECONDS", seconds.to_string()))
 }

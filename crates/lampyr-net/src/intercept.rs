@@ -1,5 +1,6 @@
 //! Connections to hosts that have a secret, and to no others: TLS ends here
-//! and begins anew, and what is said in between is HTTP/1.1.
+//! and begins anew, and what is said in between is HTTP/1.1, or a WebSocket
+//! that has begun as such.
 //!
 //! ```text
 //! the guest ==TLS, by our authority==> Exchange ==TLS, by the host's roots==> the server
@@ -8,9 +9,14 @@
 //! ```
 
 mod authority;
+mod basic;
 mod exchange;
 mod fields;
+mod frames;
+mod handshake;
 mod mask;
+mod pattern;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +40,7 @@ use crate::secret::Secret;
 use crate::shared::Shared;
 use authority::{ALPN, Authority};
 use exchange::{Exchange, excuse};
-use mask::Values;
+use pattern::{Values, values};
 
 /// The most of them at once.
 const MOST: usize = 64;
@@ -63,7 +69,7 @@ impl Interceptor {
         }
         Ok(Some(Self {
             authority: Authority::for_hosts(secrets.iter().map(Secret::host))?,
-            values: secrets.iter().map(|s| s.value().as_bytes().to_vec().into()).collect(),
+            values: values(secrets),
             secrets: secrets.into(),
             client: OnceLock::new(),
             room: Arc::new(Semaphore::new(MOST)),

@@ -191,6 +191,11 @@ impl Relay {
         }
     }
 
+    /// Whether its guest's first packet has not reached it.
+    pub(crate) fn is_deaf(&self, sockets: &SocketSet<'_>) -> bool {
+        sockets.get::<Socket<'_>>(self.handle).state() == State::Listen
+    }
+
     /// Moves what can be moved, both ways.
     pub(crate) fn pump(
         &mut self,

@@ -20,13 +20,16 @@ const MARK: &str = "lampyr-secret-";
 /// The shortest placeholder: after the mark nobody guesses the rest.
 const LEAST_PLACEHOLDER: usize = 48;
 /// Headers that say how a message is carried, and not what it is.
-const OF_THE_CARRIAGE: [&str; 10] = [
+const OF_THE_CARRIAGE: [&str; 13] = [
     "accept-encoding",
     "connection",
     "content-length",
     "expect",
     "host",
     "range",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-version",
     "te",
     "trailer",
     "transfer-encoding",
@@ -200,7 +203,7 @@ mod tests {
         let good = "0123456789";
         assert!(matches!(secret("1A", "x", good), Err(BadSecret::Name(_))));
         assert!(matches!(secret("A-B", "x", good), Err(BadSecret::Name(_))));
-        for header in ["Host", "content-length", "a b", "", "8443"] {
+        for header in ["Host", "content-length", "Sec-WebSocket-Key", "a b", "", "8443"] {
             assert!(matches!(secret("A", header, good), Err(BadSecret::Header(_))), "{header}");
         }
         assert!(matches!(secret("A", "x", "short"), Err(BadSecret::Length(_))));

@@ -363,7 +363,14 @@ impl Stack {
     /// Moves what can be moved on every stream.
     fn pump(&mut self, cx: &mut Context<'_>) -> bool {
         let (mut any, mut over) = (false, Vec::new());
+        let all_heard = self.queue.heard.is_empty();
         for (ends, relay) in &mut self.streams {
+            // Its first packet was one that the stack could not read. It must
+            // not wait for that of another.
+            if all_heard && relay.is_deaf(&self.sockets) {
+                over.push(*ends);
+                continue;
+            }
             match relay.pump(cx, &mut self.sockets, &mut self.limits, &self.shared) {
                 Pumped::Moved(moved) => any |= moved,
                 Pumped::Refused(reason) => {

@@ -70,6 +70,11 @@ impl Guest {
 
     /// The first packet of a stream to the gateway, and nothing after it.
     fn begin(&mut self, from: u16, to: u16) {
+        self.begin_with(from, to, 4);
+    }
+
+    /// The same, with an option that says that it is so long.
+    fn begin_with(&mut self, from: u16, to: u16, length: u8) {
         let repr = TcpRepr {
             src_port: from,
             dst_port: to,
@@ -78,7 +83,7 @@ impl Guest {
             ack_number: None,
             window_len: 1000,
             window_scale: None,
-            max_seg_size: None,
+            max_seg_size: Some(1000),
             sack_permitted: false,
             sack_ranges: [None; 3],
             timestamp: None,
@@ -92,6 +97,8 @@ impl Guest {
         ip.emit(&mut Ipv4Packet::new_unchecked(&mut bytes), &checksums);
         let mut packet = TcpPacket::new_unchecked(&mut bytes[20..]);
         repr.emit(&mut packet, &src_addr.into(), &dst_addr.into(), &checksums);
+        packet.options_mut()[1] = length;
+        packet.fill_checksum(&src_addr.into(), &dst_addr.into());
         self.say(EthernetProtocol::Ipv4, &bytes);
     }
 
@@ -162,4 +169,24 @@ fn streams_beyond_the_bound_are_refused_at_once() {
         assert!(Instant::now() < deadline, "the network did not come back");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn what_begins_a_stream_and_cannot_be_read_leaves_none_behind() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let policy = Policy::of([format!("host:{port}").as_str()]).unwrap();
+    let network = Network::start(&network::program(), theirs, &policy.into(), None).unwrap();
+    let mut guest = Guest::new(ours, network.card());
+    guest.arp(ArpOperation::Request);
+    guest.begin_with(1, port, 200);
+    let (mut first, _) = listener.accept().unwrap();
+    first.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(first.read(&mut [0]).unwrap(), 0, "nobody is to speak on it any more");
+    // The next one is connected to its own other end.
+    guest.begin(2, port);
+    guest.until("it is answered", |answers| answers.get(&2) == Some(&false));
+    let (second, _) = listener.accept().unwrap();
+    drop(second);
 }

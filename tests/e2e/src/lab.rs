@@ -63,7 +63,8 @@ pub fn in_lab(test: &str, body: impl FnOnce(&Lab)) {
     }
     let mut inside = Command::new("unshare");
     inside.args(flags).arg("--").arg(std::env::current_exe().unwrap());
-    inside.args([test, "--exact", "--nocapture", "--test-threads", "1"]).env(INSIDE, "1");
+    let alone = ["--exact", "--include-ignored", "--nocapture", "--test-threads", "1"];
+    inside.arg(test).args(alone).env(INSIDE, "1");
     assert!(inside.status().unwrap().success(), "{test} failed in its lab");
 }
 

@@ -61,6 +61,13 @@ impl Process {
         line.unwrap_or_default().trim().to_owned()
     }
 
+    /// Its share of all pages, in kB.
+    pub fn memory(self) -> u64 {
+        let text = fs::read_to_string(self.path("smaps_rollup")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+    }
+
     /// Its command line.
     pub fn command_line(self) -> Vec<String> {
         let bytes = fs::read(self.path("cmdline")).unwrap_or_default();

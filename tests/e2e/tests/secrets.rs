@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use lampyr_e2e::lab::{Lab, in_lab};
 use lampyr_e2e::{Call, Process, Served, Session, TestContext, eventually, is_root};
 use serde_json::{Value, json};
@@ -76,6 +78,125 @@ for n in range(20):
 }
 
 #[test]
+fn basic_credentials_have_the_value_inside_and_tell_nothing_of_it() {
+    in_lab("basic_credentials_have_the_value_inside_and_tell_nothing_of_it", |lab: &Lab| {
+        let context = TestContext::shared();
+        let session = start(lab, &context);
+        // Users of each length, so that the value is at each place of a group.
+        for user in ["", "x", "xy", "xyz"] {
+            for path in ["decoded", "chunks"] {
+                let url = format!("https://secret.example.com/{path}");
+                let said = session.sh(&format!(r#"curl -sSi -u "{user}:$TOKEN" {url}"#));
+                let said = said.success().to_owned();
+                assert_tells_nothing(&said, user);
+            }
+            let sent = STANDARD.encode(format!("{user}:{VALUE}"));
+            assert_eq!(lab.heard(&format!("Authorization: Basic {sent}")).len(), 2);
+        }
+        // As a user, with a password; and from an address, as git has it.
+        let others = r#"
+curl -sSi -u "$TOKEN:xyz" https://secret.example.com/decoded
+curl -sSi "https://x:$TOKEN@secret.example.com/decoded"
+git ls-remote "https://x:$TOKEN@secret.example.com/git" 2>&1
+true
+"#;
+        assert_tells_nothing(session.sh(others).success(), "x");
+        assert_eq!(lab.heard(&STANDARD.encode(format!("{VALUE}:xyz"))).len(), 1);
+        let sent = STANDARD.encode(format!("x:{VALUE}"));
+        let by_git = lab.heard(&sent).into_iter().filter(|line| line.contains("User-Agent: git/"));
+        assert_eq!(by_git.count(), 1, "{:?}", lab.heard("web"));
+        lab.assert_silent(&format!("Authorization: {VALUE}"));
+        session.stop();
+    });
+}
+
+/// Requires that what a guest heard has nothing of the value, in base64 neither.
+fn assert_tells_nothing(said: &str, user: &str) {
+    assert!(said.contains("HTTP/1.1 200") && said.contains("*****"), "{said}");
+    assert!(!said.contains(VALUE), "{said}");
+    let told = STANDARD.encode(format!("{user}:{VALUE}"));
+    let own = (user.len() + 1) * 8 / 6;
+    for part in told.as_bytes()[own..].windows(4) {
+        let part = String::from_utf8_lossy(part);
+        assert!(!said.contains(&*part), "{part} of {told} in {said}");
+    }
+}
+
+/// A client of a WebSocket: opens it, says each word and prints what it hears.
+const CLIENT: &str = r#"
+import os, socket, ssl, sys
+path, words = sys.argv[1], sys.argv[2:]
+plain = socket.create_connection(('secret.example.com', 443), 20)
+c = ssl.create_default_context().wrap_socket(plain, server_hostname='secret.example.com')
+f = c.makefile('rb')
+c.sendall((f'GET {path} HTTP/1.1\r\nHost: secret.example.com\r\nConnection: Upgrade\r\n'
+    'Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+    'Sec-WebSocket-Extensions: permessage-deflate\r\n'
+    f'Authorization: Bearer {os.environ["TOKEN"]}\r\n\r\n').encode())
+head = []
+while (line := f.readline().strip()):
+    head += [line.decode()] if line.startswith((b'HTTP', b'Sec', b'X-Echo')) else []
+print(*sorted(head), sep='\n')
+def send(kind, what):
+    key = os.urandom(4)
+    c.sendall(bytes([0x80 | kind, 0x80 | len(what)]) + key
+        + bytes(b ^ key[n % 4] for n, b in enumerate(what)))
+def hear():
+    message = b''
+    while True:
+        first, length = f.read(2)
+        if length == 126:
+            length = int.from_bytes(f.read(2), 'big')
+        what = f.read(length)
+        if first & 8:
+            print(first & 15, what[-38:].decode())
+        else:
+            message += what
+        if first == 0x88:
+            send(8, what[:2])
+            return print('closed')
+        if first & 0x80 and not first & 8:
+            return print(message.decode())
+for word in words:
+    send(1, os.path.expandvars(word).encode())
+    hear()
+print(f.read())
+"#;
+
+#[test]
+fn a_websocket_is_opened_with_the_value_and_tells_blots() {
+    in_lab("a_websocket_is_opened_with_the_value_and_tells_blots", |lab: &Lab| {
+        let context = TestContext::shared();
+        let session = start(lab, &context);
+        let speak = |words: &str| {
+            let call = session.exec(&format!("python3 - {words}")).stdin(CLIENT).within(MINUTE);
+            call.envelope().success().to_owned()
+        };
+        let blots = format!("Bearer {}", "*".repeat(VALUE.len()));
+        let agreed = "HTTP/1.1 101 Switching Protocols\n\
+                      Sec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        let said = speak("/socket hello pieces 'my $TOKEN' end");
+        let pings = format!("9 {blots}\n").repeat(VALUE.len().div_ceil(10));
+        let placeholder = session.sh("echo $TOKEN").success().trim().to_owned();
+        let expected = format!(
+            "{agreed}\nX-Echo: {blots}\nhello: {blots}\n{pings}{blots}\n\
+             my {placeholder}: {blots}\n8 {blots}\nclosed\nb''\n"
+        );
+        assert_eq!(said, expected);
+        assert_eq!(heard(lab).len(), 1, "the request alone has it: {:?}", heard(lab));
+        assert_eq!(lab.heard(&format!("web socket heard \"my {placeholder}")).len(), 1);
+        lab.assert_silent("permessage-deflate");
+        eventually("no end", || lab.heard("web socket ended: Err(ConnectionClosed)").len() == 1);
+        let refused = format!("HTTP/1.1 403 Forbidden\nSec-Websocket-Accept:\nX-Echo: {blots}");
+        assert_eq!(speak("/socket/refuses"), format!("{refused}\nb''\n"));
+        let lied = speak("/socket/lies");
+        assert!(lied.starts_with("HTTP/1.1 502 Bad Gateway\nb'lampyr: the server "), "{lied}");
+        session.stop();
+    });
+}
+
+#[test]
 fn a_secret_goes_nowhere_else() {
     in_lab("a_secret_goes_nowhere_else", |lab: &Lab| {
         let context = TestContext::shared();
@@ -87,7 +208,7 @@ curl -sS -o /dev/null -H "$bearer" http://good.example.com/
 curl -sS -o /dev/null -H "$bearer" http://secret.example.com/
 curl -sS -o /dev/null -H "X-Other: $TOKEN" https://secret.example.com/echo
 curl -sS -o /dev/null -d "body=$TOKEN" "https://secret.example.com/echo?query=$TOKEN"
-curl -sS -o /dev/null -u "user:$TOKEN" https://secret.example.com/echo
+curl -sSk -o /dev/null -u "user:$TOKEN" https://twin.example.com/decoded
 curl -sSk -o /dev/null -H "$bearer" https://twin.example.com/echo
 curl -sSk -o /dev/null -H "$bearer" -H "Host: secret.example.com" https://twin.example.com/echo
 curl -sS -o /dev/null -w '%{http_code}\n' -H "$bearer" -H "Host: twin.example.com" https://secret.example.com/echo

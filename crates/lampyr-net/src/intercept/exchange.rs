@@ -1,21 +1,27 @@
 //! Requests of a guest's, one after another, passed on to the real server.
 
+use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Plain, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use http::header::HeaderValue;
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1 as client;
 use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 
 use super::fields;
-use super::mask::{Mask, Values};
+use super::handshake::Handshake;
+use super::mask::Mask;
+use super::pattern::Values;
+use super::socket::WebSocket;
 use crate::domain::Domain;
 use crate::secret::Secret;
 
@@ -25,7 +31,34 @@ const MAX_HEAD: usize = 64 << 10;
 const MAX_FIELDS: usize = 200;
 
 type Answer = Response<BoxBody<Bytes, hyper::Error>>;
-type Sender = Mutex<client::SendRequest<Incoming>>;
+
+/// The way to the real server.
+struct Server {
+    sender: Mutex<client::SendRequest<Incoming>>,
+    turn: Plain<Turn>,
+}
+
+/// What is spoken.
+enum Turn {
+    /// Requests and responses.
+    Http,
+    /// The same, and the next response can be the last.
+    Asked,
+    /// From now on, frames.
+    Agreed(WebSocket),
+}
+
+impl Server {
+    /// Takes the next turn; returns the last one.
+    fn turn(&self, next: Turn) -> Turn {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut turn, next)
+    }
+
+    fn speaks_http(&self) -> bool {
+        matches!(*self.turn.lock().unwrap_or_else(PoisonError::into_inner), Turn::Http)
+    }
+}
 
 /// Whom requests are for, and what is put in and taken out.
 pub(super) struct Exchange {
@@ -38,46 +71,95 @@ impl Exchange {
     /// Passes on what the guest asks, until one of the two has enough.
     pub(super) async fn serve(
         &self,
-        guest: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        real: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    ) -> hyper::Result<()> {
+        guest: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        real: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> io::Result<()> {
         let mut builder = client::Builder::new();
         builder.max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS).title_case_headers(true);
-        let (sender, connection) = builder.handshake(TokioIo::new(real)).await?;
-        let sender = Mutex::new(sender);
-        let service = service_fn(|request| self.pass_on(request, &sender));
-        let mut serving = pin!(listener().serve_connection(TokioIo::new(guest), service));
-        let mut connection = pin!(connection);
-        tokio::select! {
-            // The server has said its last word; the guest is to hear it.
-            _ = &mut connection => serving.as_mut().graceful_shutdown(),
-            done = &mut serving => return done,
+        let handshake = builder.handshake(TokioIo::new(real)).await;
+        let (sender, connection) = handshake.map_err(io::Error::other)?;
+        let server = Server { sender: Mutex::new(sender), turn: Plain::new(Turn::Http) };
+        let service = service_fn(|request| self.pass_on(request, &server));
+        let serving = listener().serve_connection(TokioIo::new(guest), service);
+        let mut serving = pin!(serving.with_upgrades());
+        let (mut connection, mut over) = (pin!(connection.with_upgrades()), false);
+        let done = loop {
+            tokio::select! {
+                _ = &mut connection, if !over => {
+                    over = true;
+                    // The server has said its last word; the guest is to hear
+                    // it. What answers an upgrade ends this by itself.
+                    if server.speaks_http() {
+                        serving.as_mut().graceful_shutdown();
+                    }
+                }
+                done = &mut serving => break done,
+            }
+        };
+        done.map_err(io::Error::other)?;
+        let Turn::Agreed(socket) = server.turn(Turn::Http) else { return Ok(()) };
+        if !over {
+            connection.await.map_err(io::Error::other)?;
         }
-        serving.await
+        socket.relay(&self.values).await
     }
 
     async fn pass_on(
         &self,
         request: Request<Incoming>,
-        sender: &Sender,
+        server: &Server,
     ) -> Result<Answer, hyper::Error> {
-        if let Some(refused) = self.refuse(&request) {
+        let wish = Handshake::read(&request);
+        if let Some(refused) = self.refuse(&request, wish.as_ref()) {
             return Ok(refused);
         }
-        let mut sender = sender.lock().await;
+        let mut sender = server.sender.lock().await;
         // A server that is gone is for the guest to see: it may try again.
         sender.ready().await?;
-        let response = match sender.send_request(self.outgoing(request)).await {
-            Ok(response) => response,
-            Err(e) => return Ok(said(StatusCode::BAD_GATEWAY, &format!("the server failed: {e}"))),
-        };
-        Ok(self.incoming(response))
+        Ok(match wish {
+            Some(wish) => self.upgrade(request, &wish, &mut sender, server).await,
+            None => self.heard(sender.send_request(self.outgoing(request)).await),
+        })
     }
 
-    fn refuse(&self, request: &Request<Incoming>) -> Option<Answer> {
+    /// Passes on a wish for a WebSocket. After any answer but a WebSocket the
+    /// connection is over: nobody could say what the guest's next bytes are.
+    async fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+        wish: &Handshake,
+        sender: &mut client::SendRequest<Incoming>,
+        server: &Server,
+    ) -> Answer {
+        server.turn(Turn::Asked);
+        let guest = hyper::upgrade::on(&mut request);
+        let mut request = self.outgoing(request);
+        Handshake::outgoing(request.headers_mut());
+        let response = match sender.send_request(request).await {
+            Ok(response) if wish.is_met(&response) => return self.agree(response, guest, server),
+            other => other,
+        };
+        let mut answer = self.heard(response);
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        answer
+    }
+
+    fn heard(&self, response: hyper::Result<Response<Incoming>>) -> Answer {
+        match response {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let why = "the server switches to what it was not asked for";
+                said(StatusCode::BAD_GATEWAY, why)
+            }
+            Ok(response) => self.incoming(response),
+            Err(e) => said(StatusCode::BAD_GATEWAY, &format!("the server failed: {e}")),
+        }
+    }
+
+    fn refuse(&self, request: &Request<Incoming>, wish: Option<&Handshake>) -> Option<Answer> {
         let (parts, head) = (request.headers(), request.method());
-        if *head == Method::CONNECT || parts.contains_key(header::UPGRADE) {
-            let why = "a host with a secret is spoken to in plain HTTP/1.1, without upgrades";
+        let upgrades = parts.contains_key(header::UPGRADE) && wish.is_none();
+        if *head == Method::CONNECT || upgrades {
+            let why = "a host with a secret is spoken to in HTTP/1.1 and over WebSockets alone";
             return Some(said(StatusCode::NOT_IMPLEMENTED, why));
         }
         let why = format!("this connection is for {} alone", self.host);
@@ -94,6 +176,18 @@ impl Exchange {
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
         *request.headers_mut() = parts.headers;
         request
+    }
+
+    /// The server's word that frames follow, which the guest is to hear first.
+    fn agree(&self, mut response: Response<Incoming>, guest: OnUpgrade, server: &Server) -> Answer {
+        let real = hyper::upgrade::on(&mut response);
+        server.turn(Turn::Agreed(WebSocket { guest, real }));
+        let empty = Empty::new().map_err(|never| match never {});
+        let mut answer = Response::new(empty.boxed());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *answer.headers_mut() = fields::incoming(response.headers(), &self.values);
+        Handshake::incoming(answer.headers_mut());
+        answer
     }
 
     /// Nothing of a response but its status, its headers and its body goes on.
@@ -172,5 +266,7 @@ impl Body for Masked {
     }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

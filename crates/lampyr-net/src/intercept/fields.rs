@@ -3,9 +3,11 @@
 use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::mask::{Mask, Values};
+use super::basic;
+use super::mask::Mask;
+use super::pattern::Values;
 use crate::domain::Domain;
-use crate::secret::Secret;
+use crate::secret::{Secret, USUAL_HEADER};
 
 /// What is between two ends of one connection, and goes no further.
 const OF_ONE_HOP: [HeaderName; 9] = [
@@ -21,8 +23,14 @@ const OF_ONE_HOP: [HeaderName; 9] = [
     // Another way to the server, around us.
     header::ALT_SVC,
 ];
-/// What would let a value come back in parts.
-const OF_PARTS: [HeaderName; 2] = [header::RANGE, header::IF_RANGE];
+/// What would let a value come back in parts, or in other bytes.
+const OF_PARTS: [HeaderName; 4] = [
+    header::RANGE,
+    header::IF_RANGE,
+    // Some servers still know it as a range.
+    HeaderName::from_static("request-range"),
+    header::ACCEPT_CHARSET,
+];
 
 /// Makes the head of a request what the server is to see.
 pub(super) fn outgoing(headers: &mut HeaderMap, secrets: &[Secret], host: &Domain) {
@@ -40,16 +48,19 @@ pub(super) fn outgoing(headers: &mut HeaderMap, secrets: &[Secret], host: &Domai
     }
 }
 
-/// Puts a value where its placeholder is.
-fn put(value: &mut HeaderValue, secret: &Secret) {
-    let Ok(text) = value.to_str() else { return };
-    if !text.contains(secret.placeholder()) {
-        return;
-    }
-    let told = text.replace(secret.placeholder(), secret.value());
-    if let Ok(mut told) = HeaderValue::try_from(told) {
+/// Puts a value where its placeholder is, be it inside `Basic` credentials.
+fn put(field: &mut HeaderValue, secret: &Secret) {
+    let Ok(text) = field.to_str() else { return };
+    let told = if text.contains(secret.placeholder()) {
+        Some(text.replace(secret.placeholder(), secret.value()))
+    } else if secret.header() == USUAL_HEADER {
+        basic::put(text, secret)
+    } else {
+        None
+    };
+    if let Some(Ok(mut told)) = told.map(HeaderValue::try_from) {
         told.set_sensitive(true);
-        *value = told;
+        *field = told;
     }
 }
 
@@ -67,10 +78,7 @@ pub(super) fn incoming(headers: &HeaderMap, values: &Values) -> HeaderMap {
 
 /// Whether a header's very name holds a value. It comes in lower case.
 fn holds(name: &str, values: &Values) -> bool {
-    let held = |value: &[u8]| {
-        name.as_bytes().windows(value.len()).any(|window| window.eq_ignore_ascii_case(value))
-    };
-    values.iter().any(|value| held(value))
+    values.iter().any(|value| value.is_in_lower(name))
 }
 
 /// Whether a body is sent as it is, so that a value in it can be seen.
@@ -109,7 +117,9 @@ fn drop_hop(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pattern::values;
     use super::*;
+    use base64::{Engine, engine::general_purpose::STANDARD};
     use zeroize::Zeroizing;
 
     fn host(name: &str) -> Domain {
@@ -143,12 +153,28 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_looked_into_in_one_header() {
+        let rows = [("authorization", true), ("proxy-authorization", false), ("x-key", false)];
+        for (name, goes) in rows {
+            let secret = secret("a.example.com", name);
+            let basic = |inside: &str| format!("Basic {}", STANDARD.encode(inside));
+            let given = basic(&format!("x:{}", secret.placeholder()));
+            let mut own = headers(&[(name, &given)]);
+            outgoing(&mut own, &[secret], &host("a.example.com"));
+            let expected = if goes { basic("x:the-real-value") } else { given };
+            assert_eq!(own[name], expected.as_str());
+        }
+    }
+
+    #[test]
     fn what_is_of_one_hop_stays_there() {
         let given = [
             ("connection", "close, X-Mine"),
             ("x-mine", "1"),
             ("te", "trailers"),
             ("range", "bytes=0-3"),
+            ("request-range", "bytes=0-3"),
+            ("accept-charset", "utf-16"),
             ("accept-encoding", "gzip"),
             ("accept", "*/*"),
         ];
@@ -159,14 +185,20 @@ mod tests {
 
     #[test]
     fn a_response_has_no_value_in_its_head() {
-        let values: Values = [Zeroizing::new(b"the-real-value".to_vec())].into();
+        let values = values(&[secret("a.example.com", "Authorization")]);
         let given = headers(&[
             ("x-echo", "Bearer the-real-value!"),
             ("x-the-real-value", "1"),
+            ("x-dtp0agutcmvhbc12ywx1zq", "1"),
+            ("x-sent", "Basic dTp0aGUtcmVhbC12YWx1ZQ=="),
             ("content-length", "3"),
             ("alt-svc", "h3=\":443\""),
         ]);
-        let expected = headers(&[("x-echo", "Bearer **************!"), ("content-length", "3")]);
+        let expected = headers(&[
+            ("x-echo", "Bearer **************!"),
+            ("x-sent", "Basic dT********************=="),
+            ("content-length", "3"),
+        ]);
         assert_eq!(incoming(&given, &values), expected);
     }
 

@@ -1,12 +1,16 @@
 //! A web server over TLS, with an authority of its own. It tells whoever asks
 //! all that they said, in ways that it is asked for.
 
+mod socket;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -49,6 +53,9 @@ impl Web {
         while let Some(request) = read(&mut stream) {
             let name = stream.conn.server_name().unwrap_or("nobody").to_owned();
             note(format!("web {name} heard {request:?}"));
+            if request.starts_with("GET /socket") {
+                return socket::serve(stream, &request, &note);
+            }
             if answer(&mut stream, &request).is_err() {
                 return;
             }
@@ -81,6 +88,21 @@ fn answer(stream: &mut impl Write, request: &str) -> std::io::Result<()> {
             let to = "Location: https://twin.example.com/echo\r\n";
             let head = format!("HTTP/1.1 302 Found\r\n{to}{echo}Content-Length: 0\r\n\r\n");
             stream.write_all(head.as_bytes())
+        }
+        // Git says who it is when it is asked.
+        "/git/info/refs?service=git-upload-pack" if first.is_none() => {
+            let asked = "WWW-Authenticate: Basic realm=\"git\"\r\n";
+            write!(stream, "HTTP/1.1 401 Unauthorized\r\n{asked}Content-Length: 0\r\n\r\n")
+        }
+        // What it was sent as `Basic`, in other clothes.
+        "/decoded" => {
+            let sent = first.unwrap_or_default().trim_start_matches("Basic ");
+            let decoded = STANDARD.decode(sent).unwrap_or_default();
+            let decoded = String::from_utf8_lossy(&decoded);
+            let body = format!("{{\"raw\": \"{sent}\", \"decoded\": \"{decoded}\"}}\n");
+            let length = body.len();
+            let heads = format!("X-Raw: {sent}\r\nX-Decoded: {decoded}\r\n{echo}");
+            write!(stream, "HTTP/1.1 200 OK\r\n{heads}Content-Length: {length}\r\n\r\n{body}")
         }
         // Each byte alone, so that nothing comes in one piece.
         "/chunks" => {
