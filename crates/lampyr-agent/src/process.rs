@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use lampyr_proto::{
-    Exited, Kind, Lane, MAX_PAYLOAD, ReceiveWindow, SendWindow, Window, WireError, encode,
+    Exited, Job, Kind, Lane, MAX_PAYLOAD, ReceiveWindow, SendWindow, Window, WireError, encode,
 };
 use rustix::io::Errno;
 
@@ -26,10 +26,12 @@ pub(crate) struct Process {
     group: Option<Cgroup>,
     started: Instant,
     exited: Option<Exited>,
+    /// Whether somebody is to hear when it has nothing more to say, but goes on.
+    carries: bool,
 }
 
 impl Process {
-    pub(crate) fn new(spawned: Spawned, started: Instant) -> Self {
+    pub(crate) fn new(spawned: Spawned, started: Instant, job: &Job) -> Self {
         Self {
             pid: spawned.pid,
             stdin: Input { fd: Some(spawned.stdin), ..Input::default() },
@@ -38,6 +40,7 @@ impl Process {
             group: spawned.group,
             started,
             exited: None,
+            carries: matches!(job, Job::Dial(_)),
         }
     }
 
@@ -92,6 +95,14 @@ impl Process {
         let out = self.stdout.pump(stream, port, scratch, last);
         let err = self.stderr.pump(stream, port, scratch, last);
         out || err
+    }
+
+    /// Whether a connection's other end has just said its last byte, and may
+    /// still listen.
+    pub(crate) fn fell_silent(&mut self) -> bool {
+        let silent = self.carries && self.stdout.fd.is_none() && self.exited.is_none();
+        self.carries &= !silent;
+        silent
     }
 
     /// How it ended, once it did and all its output was sent.

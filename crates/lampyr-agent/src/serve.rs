@@ -286,7 +286,7 @@ impl Server {
         });
         match spawned.and_then(|child| self.watch_pipes(stream, child)) {
             Ok(child) => {
-                self.processes.insert(stream, Process::new(child, started));
+                self.processes.insert(stream, Process::new(child, started, &exec.job));
             }
             Err(e) => self.say(stream, &Event::Failed(format!("cannot start a process: {e}"))),
         }
@@ -430,6 +430,10 @@ impl Server {
         let Some(process) = self.processes.get_mut(&stream) else { return };
         if process.pump(stream, &mut self.port, &mut self.scratch) || !self.port.has_room() {
             self.active.insert(stream);
+        }
+        if process.fell_silent() {
+            self.say(stream, &Event::Done);
+            return;
         }
         if let Some(exited) = process.finished() {
             self.say(stream, &Event::Exited(exited));

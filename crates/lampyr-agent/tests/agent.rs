@@ -93,6 +93,30 @@ fn a_dialled_port_carries_both_ways_and_each_end_by_itself() {
 }
 
 #[test]
+fn a_dialled_port_that_says_no_more_may_still_listen() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let mut peer = listener.accept().unwrap().0;
+        peer.write_all(&[b'x'; 300_000]).unwrap();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut heard = String::new();
+        peer.read_to_string(&mut heard).unwrap();
+        heard
+    });
+    let mut agent = Agent::start();
+    agent.greet();
+    agent.open(1, &Request::Exec(Box::new(Exec::new(Job::Dial(port)))));
+    agent.until(|heard| heard.events(1) == [Event::Done]);
+    assert_eq!(agent.heard.len(1, Lane::Stdout), 300_000);
+    agent.send(&client::frame(1, Kind::Data, b"thanks"));
+    agent.send(&client::frame(1, Kind::End, b""));
+    assert_eq!(agent.until_exited(1).exited.code, Some(0));
+    assert_eq!(server.join().unwrap(), "thanks");
+}
+
+#[test]
 fn a_user_of_the_image_runs_it() {
     let exec = Exec { user: Some("no such user".into()), ..shell("true") };
     let ended = run(exec);

@@ -119,6 +119,8 @@ async fn inward(mut stream: Stream, mut to: OwnedWriteHalf) -> io::Result<()> {
     while let Some(incoming) = stream.next().await {
         match incoming {
             Incoming::Data(Lane::Stdout, bytes) => to.write_all(&bytes).await?,
+            // The guest says no more, and may still listen.
+            Incoming::Event(Event::Done) => to.shutdown().await?,
             Incoming::Event(Event::Exited(_) | Event::Failed(_)) => return to.shutdown().await,
             Incoming::Data(..) | Incoming::Event(_) => {}
         }

@@ -1,9 +1,10 @@
 //! The network of a machine: started with it, told to its guest, counted.
 
 use std::io;
+use std::sync::Arc;
 
 use lampyr_engine::Machine;
-use lampyr_net::{Access, Beginning, Mark, Network, Private, Wire};
+use lampyr_net::{Access, Beginning, Mark, Network, Private, Traffic, Wire};
 use lampyr_proto::{AUTHORITY, BUNDLE, Denied, NetUse};
 
 use crate::{Error, Host};
@@ -17,21 +18,21 @@ pub(crate) struct Begun {
 
 impl Begun {
     /// Begins the network of a machine that has a card.
-    pub(crate) fn new(host: &Host, access: Option<&Access>) -> Result<Option<Self>, Error> {
+    pub(crate) async fn new(host: &Host, access: Option<&Access>) -> Result<Option<Self>, Error> {
         let Some(access) = access else { return Ok(None) };
-        let network = Beginning::new(&host.network, access).map_err(Error::Network)?;
+        let network = Beginning::new(&host.network, access).await.map_err(Error::Network)?;
         Ok(Some(Self { network, private: access.private.clone() }))
     }
 
     /// Gives it the machine's card; with `wire` it is on a private one.
-    pub(crate) fn join(
+    pub(crate) async fn join(
         self,
         machine: &mut dyn Machine,
         wire: Option<Wire>,
     ) -> Result<Network, Error> {
         let none = || Error::Network(io::Error::other("this engine gives its machines no card"));
         let line = machine.card().ok_or_else(none)?.into_std().map_err(Error::Network)?;
-        self.network.join(line, wire).map_err(Error::Network)
+        self.network.join(line, wire).await.map_err(Error::Network)
     }
 }
 
@@ -66,19 +67,27 @@ pub(crate) fn variables(access: Option<&Access>) -> Vec<(String, String)> {
 const MAX_RULES: usize = 48 << 10;
 
 /// The rules that open what was reached, as far as an answer holds them.
-pub(crate) fn suggestion(network: &Network) -> io::Result<Vec<String>> {
+pub(crate) async fn suggestion(network: &Network) -> io::Result<Vec<String>> {
     let mut room = MAX_RULES;
     let fits = |rule: &String| {
         let left = room.checked_sub(rule.len() + 4);
         room = left.unwrap_or(0);
         left.is_some()
     };
-    Ok(network.rules()?.into_iter().take_while(fits).collect())
+    Ok(network.rules().await?.into_iter().take_while(fits).collect())
 }
 
 /// What went over the network since then.
-pub(crate) fn used(network: &Network, mark: &Mark) -> NetUse {
-    let (traffic, denied) = network.since(mark);
+pub(crate) async fn since(network: &Network, mark: Mark) -> Box<NetUse> {
+    told(network.since(mark).await)
+}
+
+/// All that went over a network that there may be.
+pub(crate) async fn total(network: Option<Arc<Network>>) -> Option<Box<NetUse>> {
+    Some(told(network?.total().await))
+}
+
+fn told((traffic, denied): (Traffic, Vec<lampyr_net::Denied>)) -> Box<NetUse> {
     let denied = denied.into_iter().map(|denied| Denied {
         host: denied.host,
         port: denied.port,
@@ -87,10 +96,10 @@ pub(crate) fn used(network: &Network, mark: &Mark) -> NetUse {
         rule_hint: denied.rule_hint,
         count: denied.count,
     });
-    NetUse {
+    Box::new(NetUse {
         sent: traffic.sent,
         received: traffic.received,
         connections: traffic.connections,
         denied: denied.collect(),
-    }
+    })
 }

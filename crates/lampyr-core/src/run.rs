@@ -66,7 +66,7 @@ async fn ready(
         }
         mounts = Mounts::open(&host.store, &request.mounts)?;
     }
-    let begun = Begun::new(host, request.net.as_ref())?;
+    let begun = Begun::new(host, request.net.as_ref()).await?;
     let template = Template::of(host, purpose).await?;
     trace.done("template");
     let resting = restore(host, origin, template, trace).await?;
@@ -123,7 +123,7 @@ pub(crate) async fn work(
     let terms = Terms { timeout: Some(request.timeout), stop_signal, controls: None };
     let command = asked.finish(source, output, terms);
     let ended = sandbox.while_alive(command).await;
-    let net = sandbox.net_use();
+    let net = network::total(sandbox.network()).await;
     let exited = match ended {
         Ok(exited) => Exited { net, ..exited },
         Err(e) => {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use lampyr_engine::{CopyTo, EngineError, Machine};
-use lampyr_net::{Access, Mark, Network};
-use lampyr_proto::{Event, NetUse, Request, Resumed};
+use lampyr_net::{Access, Network};
+use lampyr_proto::{Event, Request, Resumed};
 use lampyr_store::{Lock, Part, Store, at};
 use lampyr_types::SandboxId;
 use tokio::net::UnixStream;
@@ -18,7 +18,7 @@ use crate::copy::PAGES;
 use crate::network::Begun;
 use crate::private::Place;
 use crate::template::{DEVICES, Ground, Hold, Template, connection, create};
-use crate::{Error, Host, Trace, network, random};
+use crate::{Error, Host, Trace, random};
 
 /// How long a restored guest may take to answer. It is there in a tenth of a
 /// second; the rest is for a host that is very busy.
@@ -166,7 +166,7 @@ impl Resting {
     /// who it is.
     pub(crate) async fn rouse(self, store: &Store, begun: Option<Begun>) -> Result<Sandbox, Error> {
         let Self { id, mut machine, line, patience, home, ground, crowd } = self;
-        let (place, network) = join(store, begun, &mut *machine, id, &home)?;
+        let (place, network) = join(store, begun, &mut *machine, id, &home).await?;
         let (channel, waking) = (Channel::greet(line), None);
         let beneath = ground.as_ref().map_or(0, |ground| ground.layers.len());
         let mut sandbox = Sandbox {
@@ -195,9 +195,14 @@ impl Sandbox {
         access: Option<&Access>,
         crowd: bool,
     ) -> Result<Self, Error> {
+<<<<<<< HEAD
         let begun = Begun::new(host, access)?;
         let resting = Resting::restore(host, template, &Trace::new()).await?;
         Resting { crowd, ..resting }.rouse(&host.store, begun).await
+=======
+        let begun = Begun::new(host, access).await?;
+        Resting::restore(host, template, trace).await?.rouse(&host.store, begun).await
+>>>>>>> wt-a
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -267,13 +272,13 @@ impl Sandbox {
         ground.layers = layers.to_vec();
         let (number, top) = self.home.layer(host, ground.shape.disk.as_bytes())?;
         let restored = async {
-            let begun = Begun::new(host, access)?;
+            let begun = Begun::new(host, access).await?;
             let restore = ground.restore(dir, top)?;
             let mut machine = host.engine.restore(&ground.shape.spec, restore).await?;
             let channel = Channel::greet(connection(&mut *machine)?);
             // Its name on a private network is free only now.
             drop(self.place.take());
-            let joined = join(&host.store, begun, &mut *machine, self.id, &self.home)?;
+            let joined = join(&host.store, begun, &mut *machine, self.id, &self.home).await?;
             Ok((machine, channel, joined))
         };
         let restored: Result<_, Error> = restored.await;
@@ -385,11 +390,6 @@ impl Sandbox {
         self.network.clone()
     }
 
-    /// All that went over its network so far.
-    pub(crate) fn net_use(&self) -> Option<Box<NetUse>> {
-        self.network.as_deref().map(|network| Box::new(network::used(network, &Mark::default())))
-    }
-
     /// Who it is.
     pub(crate) fn id(&self) -> SandboxId {
         self.id
@@ -452,7 +452,7 @@ impl Sandbox {
 }
 
 /// Gives a machine its network, and takes its place on a private one.
-fn join(
+async fn join(
     store: &Store,
     begun: Option<Begun>,
     machine: &mut dyn Machine,
@@ -462,8 +462,9 @@ fn join(
     let private = begun.as_ref().and_then(|begun| begun.private.as_ref());
     let taken = private.map(|private| Place::take(store, private, id, &home.path));
     let (place, wire) = taken.transpose()?.unzip();
-    let network = begun.map(|begun| begun.join(machine, wire)).transpose()?;
-    Ok((place, network.map(Arc::new)))
+    let Some(begun) = begun else { return Ok((place, None)) };
+    let network = begun.join(machine, wire).await?;
+    Ok((place, Some(Arc::new(network))))
 }
 
 /// What the guest calls itself.

@@ -130,7 +130,7 @@ mod tests {
     /// the guest had sent it, and once more with a damaged byte.
     fn assert_reads(card: &Card, out: &Outbox, expected: &Heard<'_>) {
         let mirrored = Card { mac: Card::GATEWAY_MAC, ..*card };
-        let mut frame = out.waiting()[4..].to_vec();
+        let mut frame = out.next_piece()[4..].to_vec();
         frame[..6].copy_from_slice(&Card::GATEWAY_MAC);
         assert_eq!(hear(&mirrored, &frame), *expected);
         let last = frame.len() - 1;

@@ -1,11 +1,11 @@
 //! What a network's owner and its process say to each other, on a socket that
 //! nobody else has: four bytes of length, the highest first, and JSON.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use lampyr_proto::Card;
 use rustix::net::{
@@ -14,14 +14,18 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::access::Access;
-use crate::ledger::{Denied, Mark, Traffic};
+use crate::ledger::{Denied, Traffic};
 use crate::peer::{MAX_PEERS, Peer};
 use crate::policy::Policy;
 
+/// How long a network may take to begin, or to answer. It takes a millisecond;
+/// the rest is for a host that is very busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest order, in bytes. Who gives it is trusted.
 pub(crate) const MAX_ORDER: usize = 16 << 20;
 /// The longest answer, in bytes. A guest may have taken over who gives it.
@@ -41,10 +45,13 @@ pub(crate) enum Order {
     Replace(Policy),
     /// The rules that open what was reached.
     Rules,
-    /// This moment.
-    Mark,
-    /// What came since then.
-    Since(Mark),
+    /// To remember this moment by a number. It has no answer.
+    Mark(u64),
+    /// To forget a moment. It has no answer.
+    Forget(u64),
+    /// What came since a moment, which is forgotten with that; since its
+    /// beginning for one that it does not remember.
+    Since(u64),
 }
 
 /// Whose card it is.
@@ -65,7 +72,6 @@ pub(crate) enum Answer {
     },
     Replaced,
     Rules(Vec<String>),
-    Mark(Mark),
     Since(Traffic, Vec<Denied>),
     /// It cannot be done; why.
     Failed(String),
@@ -98,28 +104,14 @@ fn room(length: [u8; 4], most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     fits.then(|| Zeroizing::new(vec![0; length])).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-pub(crate) fn say(to: &mut impl Write, what: &impl Serialize) -> io::Result<()> {
-    to.write_all(&encode(what)?)
-}
-
-pub(crate) fn hear<T: DeserializeOwned>(from: &mut impl Read, most: usize) -> io::Result<T> {
-    let mut length = [0; 4];
-    from.read_exact(&mut length)?;
-    let mut bytes = room(length, most)?;
-    from.read_exact(&mut bytes)?;
-    Ok(serde_json::from_slice(&bytes)?)
-}
-
-/// As [`say`] does, without keeping others from their work.
-pub(crate) async fn tell(
+pub(crate) async fn say(
     to: &mut (impl AsyncWrite + Unpin),
     what: &impl Serialize,
 ) -> io::Result<()> {
     to.write_all(&encode(what)?).await
 }
 
-/// As [`hear`] does, without keeping others from their work.
-pub(crate) async fn listen<T: DeserializeOwned>(
+pub(crate) async fn hear<T: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
     most: usize,
 ) -> io::Result<T> {
@@ -131,7 +123,11 @@ pub(crate) async fn listen<T: DeserializeOwned>(
 }
 
 /// Gives descriptors away, with a byte that carries them.
-pub(crate) fn give(to: &UnixStream, given: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) async fn give(to: &UnixStream, given: &[BorrowedFd<'_>]) -> io::Result<()> {
+    to.async_io(Interest::WRITABLE, || give_now(to, given)).await
+}
+
+fn give_now(to: &UnixStream, given: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_GIVEN))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
     if !rights.push(SendAncillaryMessage::ScmRights(given)) {
@@ -141,7 +137,11 @@ pub(crate) fn give(to: &UnixStream, given: &[BorrowedFd<'_>]) -> io::Result<()> 
 }
 
 /// Takes what [`give`] gives.
-pub(crate) fn take(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+pub(crate) async fn take(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    from.async_io(Interest::READABLE, || take_now(from)).await
+}
+
+fn take_now(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_GIVEN))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut carrier = [0];

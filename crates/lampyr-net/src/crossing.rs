@@ -150,7 +150,7 @@ mod tests {
         let mut out = Outbox::default();
         let outgoing = Outgoing { to_mac: [2; 6], from, to, protocol };
         compose(&mut out, outgoing, body.len(), |room| room.copy_from_slice(body));
-        out.waiting()[4 + ETHERNET..].to_vec()
+        out.next_piece()[4 + ETHERNET..].to_vec()
     }
 
     fn internet_checksum(bytes: &[u8]) -> u16 {

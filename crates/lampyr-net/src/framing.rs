@@ -16,6 +16,9 @@ const LENGTH: usize = 4;
 const FROM: usize = LENGTH + 12;
 /// What waits for QEMU at most, in bytes, before nothing more is made.
 const MAX_WAITING: usize = 512 << 10;
+/// As much as Linux takes whole or not at all on a line, in bytes. More than
+/// one frame of ours fits.
+const WHOLE: usize = 32 << 10;
 
 /// The stream is not what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +81,16 @@ impl Inbox {
 }
 
 /// The frames that are to go.
+///
+/// They go whole, so that whoever sends them may die at any moment and another
+/// go on: the rest of a frame would never come, and what the other says would
+/// be taken for it.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// What has not gone of a piece that has not gone at once.
+    rest: usize,
 }
 
 impl Outbox {
@@ -98,15 +107,18 @@ impl Outbox {
         fill(self.bytes.get_mut(start..).unwrap_or_default())
     }
 
-    /// What is to go.
-    pub fn waiting(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
+    /// The piece that is to go next: whole frames, or what is left of them.
+    pub fn next_piece(&self) -> &[u8] {
+        let waiting = self.bytes.get(self.sent..).unwrap_or_default();
+        let length = if self.rest > 0 { self.rest } else { whole(waiting) };
+        waiting.get(..length).unwrap_or_default()
     }
 
-    /// So much of it has gone.
+    /// So much of the piece has gone.
     pub fn sent(&mut self, length: usize) {
+        self.rest = self.next_piece().len().saturating_sub(length);
         self.sent += length;
-        if self.waiting().is_empty() {
+        if self.sent == self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
         } else if self.sent > MAX_WAITING {
@@ -116,9 +128,84 @@ impl Outbox {
     }
 }
 
+/// The length of the first frames that fit together, of one at least.
+fn whole(frames: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some((head, _)) = frames.get(length..).and_then(<[u8]>::split_first_chunk) {
+        let next = length + LENGTH + u32::from_be_bytes(*head) as usize;
+        if length > 0 && next > WHOLE {
+            break;
+        }
+        length = next;
+    }
+    length
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
+
+    fn everything(out: &Outbox) -> Vec<u8> {
+        out.bytes.clone()
+    }
+
+    #[test]
+    fn pieces_are_whole_frames_and_what_is_left_of_them() {
+        let mut out = Outbox::default();
+        let lengths = [0, 1, MAX_FRAME, MAX_FRAME, 20_000, 60_000, 3];
+        for length in lengths {
+            out.push(length, |_| ());
+        }
+        let mut pieces = Vec::new();
+        while !out.next_piece().is_empty() {
+            pieces.push(out.next_piece().len());
+            out.sent(1);
+            assert_eq!(out.next_piece().len(), pieces.last().unwrap() - 1);
+            out.sent(out.next_piece().len());
+        }
+        let each = |length: usize| length + LENGTH;
+        let expected = [
+            each(0) + each(1) + each(MAX_FRAME),
+            each(MAX_FRAME),
+            each(20_000),
+            each(60_000),
+            each(3),
+        ];
+        assert_eq!(pieces, expected);
+    }
+
+    /// Whoever dies has said whole frames, wherever the line was full.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_line_that_is_full_ends_with_a_whole_frame() {
+        let (mut line, mut qemu) = UnixStream::pair().unwrap();
+        line.set_nonblocking(true).unwrap();
+        let (mut out, mut inbox, mut pushed) = (Outbox::default(), Inbox::default(), 0);
+        let mut bytes = vec![0; 70_000];
+        for round in 1..300 {
+            while out.has_room() {
+                pushed += 7919;
+                out.push(ETHERNET + pushed % MAX_PACKET, |_| ());
+            }
+            while let Ok(n) = line.write(out.next_piece()) {
+                assert_eq!(n, out.next_piece().len(), "a frame was torn");
+                out.sent(n);
+            }
+            // So the next time it is full elsewhere.
+            let n = qemu.read(&mut bytes[..round * 211]).unwrap();
+            inbox.feed(&bytes[..n]);
+            while inbox.next_frame().unwrap().is_some() {}
+        }
+        drop(line);
+        while let Ok(n @ 1..) = qemu.read(&mut bytes) {
+            inbox.feed(&bytes[..n]);
+            while inbox.next_frame().unwrap().is_some() {}
+        }
+        assert_eq!(inbox.taken, inbox.bytes.len(), "the last frame is torn");
+    }
 
     #[test]
     fn a_frame_is_found_behind_the_rest_of_another() {
@@ -134,7 +221,7 @@ mod tests {
             let mut inbox = Inbox::default();
             inbox.seek(mac);
             let mut frames = Vec::new();
-            for piece in out.waiting()[cut..].chunks(size) {
+            for piece in everything(&out)[cut..].chunks(size) {
                 inbox.feed(piece);
                 while let Some(frame) = inbox.next_frame().unwrap() {
                     frames.push(frame.to_vec());
@@ -150,7 +237,7 @@ mod tests {
         for frame in [&b"one"[..], b"", b"three"] {
             out.push(frame.len(), |room| room.copy_from_slice(frame));
         }
-        let bytes = out.waiting().to_vec();
+        let bytes = everything(&out);
         for size in [1, 3, bytes.len()] {
             let (mut inbox, mut frames) = (Inbox::default(), Vec::new());
             for piece in bytes.chunks(size) {
@@ -162,7 +249,7 @@ mod tests {
             assert_eq!(frames, [&b"one"[..], b"", b"three"]);
         }
         out.sent(bytes.len());
-        assert!(out.waiting().is_empty() && out.has_room());
+        assert!(out.next_piece().is_empty() && out.has_room());
     }
 
     #[test]

@@ -2,112 +2,127 @@
 //! puts somebody in its place when it ends by itself, so that the guest hears
 //! a refusal instead of nothing.
 
-use std::io::{self, Read};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::io;
+use std::os::unix::net::UnixStream as Line;
+use std::sync::Arc;
 
 use lampyr_proto::Card;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::access::Access;
 use crate::control::say;
-use crate::network::{Beginning, Process, Program, StandIn, lock};
+use crate::network::{Beginning, Process, Program};
 use crate::resolver::of_host;
 
-/// How much stack it needs, in bytes: it does little.
-const STACK: usize = 256 << 10;
-
-/// Looks after a network's process from a thread. Dropping it ends both.
+/// A network's process with all that is needed to put another in its place.
 #[derive(Debug)]
-pub(crate) struct Keeper {
-    tether: Arc<Mutex<Tether>>,
-    thread: Option<JoinHandle<()>>,
+pub(crate) struct Kept {
+    pub(crate) process: Process,
+    /// On which it asks for name servers.
+    pub(crate) servers: UnixStream,
+    pub(crate) program: Program,
+    /// The card's line.
+    pub(crate) line: Line,
+    pub(crate) card: Card,
 }
 
-/// What ends the process that is there now.
+/// Looks after a network's process. Dropping it ends that, and whoever has
+/// taken its place.
 #[derive(Debug)]
-struct Tether {
-    /// The line on which it asks; who looks after it sees its end.
-    line: UnixStream,
-    /// The network's own process, until it has ended.
-    pid: Option<u32>,
-    /// Whether nobody is to take its place.
-    over: bool,
+pub(crate) struct Keeper {
+    task: JoinHandle<()>,
+    enough: Arc<Notify>,
 }
 
 impl Keeper {
-    /// Looks after `process`, which asks on `servers` and hears `card` on
-    /// `line`. Whoever takes its place is `program`.
-    pub(crate) fn start(
-        process: Process,
-        servers: UnixStream,
-        program: Program,
-        line: UnixStream,
-        card: Card,
-    ) -> io::Result<Self> {
-        let tether = Tether { line: servers.try_clone()?, pid: Some(process.id()), over: false };
-        let tether = Arc::new(Mutex::new(tether));
-        let own = tether.clone();
-        let keep = move || {
-            answer(servers);
-            drop(process);
-            if let Some(stand_in) = replace(&own, &program, &line, card) {
-                stand_in.wait();
-            }
-        };
-        let thread = Builder::new().name("network".into()).stack_size(STACK).spawn(keep)?;
-        Ok(Self { tether, thread: Some(thread) })
-    }
-
-    /// The network's own process.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        lock(&self.tether).pid
+    /// Looks after a process, within a runtime.
+    pub(crate) fn start(kept: Kept) -> Self {
+        let enough = Arc::new(Notify::new());
+        Self { task: tokio::spawn(kept.keep(enough.clone())), enough }
     }
 
     /// Ends the network's own process, if it is still there.
     pub(crate) fn end_first(&self) {
-        let tether = lock(&self.tether);
-        if tether.pid.is_some() {
-            let _ = tether.line.shutdown(Shutdown::Both);
-        }
+        self.enough.notify_one();
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        {
-            let mut tether = lock(&self.tether);
-            tether.over = true;
-            let _ = tether.line.shutdown(Shutdown::Both);
+        self.task.abort();
+    }
+}
+
+impl Kept {
+    async fn keep(self, enough: Arc<Notify>) {
+        let Self { process, servers, program, line, card } = self;
+        tokio::select! {
+            () = answer(servers) => {}
+            () = enough.notified() => {}
         }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        drop(process);
+        let _ = stand_in(&program, &line, card).await;
     }
 }
 
 /// Says who the host's name servers are as often as it is asked, until nobody
 /// is there.
-fn answer(mut servers: UnixStream) {
-    while servers.read_exact(&mut [0]).is_ok() && say(&mut servers, &of_host()).is_ok() {}
+async fn answer(mut servers: UnixStream) {
+    while servers.read_exact(&mut [0]).await.is_ok() && say(&mut servers, &of_host()).await.is_ok()
+    {
+    }
 }
 
-/// Puts somebody there who refuses everything, where that is still wanted.
-fn replace(
-    tether: &Mutex<Tether>,
-    program: &Program,
-    line: &UnixStream,
-    card: Card,
-) -> Option<StandIn> {
-    let mut tether = lock(tether);
-    tether.pid = None;
-    if tether.over {
-        return None;
+/// Puts somebody there who refuses everything, and waits for the end.
+async fn stand_in(program: &Program, line: &Line, card: Card) -> io::Result<()> {
+    let begun = Beginning::new(program, &Access::default()).await?;
+    let mut stand_in = begun.stand_in(line, card).await?;
+    stand_in.ended().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::control::PATIENCE;
+
+    /// Waits until this is so.
+    async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE / 2;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
-    let nothing = Access::default();
-    let stand_in = Beginning::new(program, &nothing).and_then(|begun| begun.stand_in(line, card));
-    let stand_in = stand_in.ok()?;
-    tether.line = stand_in.line().ok()?;
-    Some(stand_in)
+
+    #[tokio::test]
+    async fn one_that_is_dropped_waits_for_no_stand_in() {
+        let dir = tempfile::tempdir().unwrap();
+        // It may write no byte, and says by a name that it is there.
+        let script = format!(": > {}/$$; exec /bin/sleep 600", dir.path().display());
+        let arguments = ["-c".into(), script.into()].to_vec();
+        let program = Program { path: "/bin/sh".into(), arguments };
+        let process = Process(Command::new("/bin/sleep").arg("600").spawn().unwrap());
+        let (servers, theirs) = UnixStream::pair().unwrap();
+        let (line, _qemu) = Line::pair().unwrap();
+        let card = crate::card::random();
+        let keeper = Keeper::start(Kept { process, servers, program, line, card });
+        drop(theirs);
+        let mut name = None;
+        until("nobody stands in", || {
+            name = dir.path().read_dir().unwrap().next().map(|entry| entry.unwrap().file_name());
+            name.is_some()
+        })
+        .await;
+        drop(keeper);
+        let process = Path::new("/proc").join(name.unwrap());
+        until("the stand-in is still there", || !process.exists()).await;
+    }
 }

@@ -55,8 +55,8 @@ pub(crate) struct Ledger {
 }
 
 /// What a ledger said at some moment.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Mark {
+#[derive(Debug, Default)]
+pub(crate) struct Position {
     traffic: Traffic,
     counts: Vec<u64>,
 }
@@ -103,20 +103,20 @@ impl Ledger {
     }
 
     /// This moment.
-    pub(crate) fn mark(&self) -> Mark {
+    pub(crate) fn position(&self) -> Position {
         let counts = self.denied.iter().map(|denied| denied.count).collect();
-        Mark { traffic: self.traffic, counts }
+        Position { traffic: self.traffic, counts }
     }
 
     /// What has come since then.
-    pub(crate) fn since(&self, mark: &Mark) -> (Traffic, Vec<Denied>) {
-        let (now, then) = (self.traffic, mark.traffic);
+    pub(crate) fn since(&self, then: &Position) -> (Traffic, Vec<Denied>) {
+        let (now, before) = (self.traffic, then.traffic);
         let traffic = Traffic {
-            sent: now.sent - then.sent,
-            received: now.received - then.received,
-            connections: now.connections - then.connections,
+            sent: now.sent - before.sent,
+            received: now.received - before.received,
+            connections: now.connections - before.connections,
         };
-        let before = |n: usize| mark.counts.get(n).copied().unwrap_or(0);
+        let before = |n: usize| then.counts.get(n).copied().unwrap_or(0);
         let more = |(n, denied): (usize, &Denied)| {
             let count = denied.count - before(n);
             (count > 0).then(|| Denied { count, ..denied.clone() })
@@ -177,17 +177,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_since_a_mark_is_told_apart() {
+    fn what_came_since_a_moment_is_told_apart() {
         let mut ledger = Ledger::default();
         let there = "93.184.216.34:443".parse().unwrap();
         let denied = || Denied::connection(there, None, "tcp", Reason::NoRule);
         ledger.deny(denied());
-        let mark = ledger.mark();
+        let then = ledger.position();
         ledger.traffic.sent += 5;
-        assert_eq!(ledger.since(&mark).1, []);
+        assert_eq!(ledger.since(&then).1, []);
         ledger.deny(denied());
         ledger.deny(denied());
-        let (traffic, since) = ledger.since(&mark);
+        let (traffic, since) = ledger.since(&then);
         assert_eq!((traffic.sent, since.len(), since[0].count), (5, 1, 2));
         assert_eq!(since[0].rule_hint.as_deref(), Some("93.184.216.34:443"));
     }
@@ -199,7 +199,7 @@ mod tests {
             let there = SocketAddr::from((n.to_be_bytes(), 1));
             ledger.deny(Denied::connection(there, None, "tcp", Reason::NoRule));
         }
-        let all = ledger.since(&Mark::default()).1;
+        let all = ledger.since(&Position::default()).1;
         assert_eq!(all.len(), MAX_DENIED + 1);
         assert_eq!(all.iter().map(|denied| denied.count).sum::<u64>(), 1000);
     }

@@ -8,6 +8,7 @@
 
 mod access;
 mod address;
+mod asker;
 mod card;
 mod compose;
 mod control;
@@ -45,6 +46,7 @@ mod stack;
 
 pub use access::{Access, Private};
 pub use address::{Class, class};
+pub use asker::Mark;
 pub use crossing::{Crossing, crossing};
 pub use dns::{Kind, Question, Said, ask, hear as hear_answer};
 pub use domain::{Domain, NoDomain};
@@ -53,7 +55,7 @@ pub use framing::{Broken, Inbox, MAX_FRAME, Outbox};
 pub use gate::{Ends, Heard, hear};
 pub use guard::{Guard, MAX_HELD, Need};
 pub use hello::{Hello, compose as compose_hello, read as read_hello};
-pub use ledger::{Denied, Mark, Traffic};
+pub use ledger::{Denied, Traffic};
 pub use names::HOST_NAME;
 pub use network::{Beginning, Network, Program};
 pub use peer::{BadPeerName, MAX_PEERS, Peer, Wire, peer_name};

@@ -1,28 +1,28 @@
 //! A network's handle: what its owner has of the process that it is.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixStream as Line;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use lampyr_jail::Jail;
 use lampyr_proto::Card;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::access::Access;
+use crate::asker::{Asker, Mark};
 use crate::card;
-use crate::control::{Answer, Joining, MAX_ANSWER, Order, give, hear, say};
-use crate::keeper::Keeper;
-use crate::ledger::{Denied, Mark, Traffic};
+use crate::control::{Answer, Joining, MAX_ANSWER, Order, PATIENCE, give, hear, say};
+use crate::keeper::{Keeper, Kept};
+use crate::ledger::{Denied, Traffic};
 use crate::peer::Wire;
 use crate::policy::Policy;
 
-/// How long a network may take to begin, or to answer. It takes a millisecond;
-/// the rest is for a host that is very busy.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The most descriptors that it may hold: a stream has one, and a datagram.
 const MAX_FILES: u64 = 4096;
 /// What tells who verifies a server where the host's authorities are.
@@ -40,13 +40,7 @@ pub struct Program {
 
 /// A network's process. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Process(Child);
-
-impl Process {
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
-    }
-}
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -68,42 +62,45 @@ impl Beginning {
     /// Starts a network's process and tells it what its guest may reach. The
     /// thread that does so must outlive the network: on Linux the process ends
     /// with it.
-    pub fn new(program: &Program, access: &Access) -> io::Result<Self> {
+    pub async fn new(program: &Program, access: &Access) -> io::Result<Self> {
         let (mut control, theirs) = UnixStream::pair()?;
         let mut command = Command::new(&program.path);
         command.args(&program.arguments);
         Jail { max_files: MAX_FILES, ..Jail::default() }.confine(&mut command);
         command.envs(AUTHORITIES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(OwnedFd::from(theirs.into_std()?));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let process = Process(command.spawn()?);
-        control.set_write_timeout(Some(PATIENCE))?;
-        say(&mut control, &Order::Begin(Box::new(access.clone()))).map_err(|e| ended(&e))?;
+        drop(command);
+        in_time(say(&mut control, &Order::Begin(Box::new(access.clone())))).await?;
         let policy = access.policy.clone();
         Ok(Self { program: program.clone(), policy, process, control })
     }
 
     /// Gives it the guest's card on `line`, framed as QEMU does it; with `wire`
     /// the guest is on a private network.
-    pub fn join(self, line: UnixStream, wire: Option<Wire>) -> io::Result<Network> {
+    pub async fn join(self, line: Line, wire: Option<Wire>) -> io::Result<Network> {
         let card = wire.as_ref().map_or_else(card::random, |wire| card::of(&wire.own));
         let Self { program, policy, process, mut control } = self;
-        let (authority, servers) = join(&mut control, &line, card, false, wire.as_ref())?;
+        let joined = in_time(join(&mut control, &line, card, false, wire.as_ref())).await?;
         // They are the network's now, and close with it.
         drop(wire);
+        let (authority, servers) = joined;
         Ok(Network {
             card,
             authority,
             policy: Mutex::new(Arc::new(policy)),
-            control: Mutex::new(Some(control)),
-            keeper: Keeper::start(process, servers, program, line, card)?,
+            turn: tokio::sync::Mutex::new(()),
+            asker: Asker::new(control),
+            keeper: Keeper::start(Kept { process, servers, program, line, card }),
         })
     }
 
     /// Stands in for a network that has ended: hears the card from where the
     /// other left off, and refuses everything.
-    pub(crate) fn stand_in(self, line: &UnixStream, card: Card) -> io::Result<StandIn> {
+    pub(crate) async fn stand_in(self, line: &Line, card: Card) -> io::Result<StandIn> {
         let Self { process, mut control, .. } = self;
-        let (_, servers) = join(&mut control, line, card, true, None)?;
+        let (_, servers) = in_time(join(&mut control, line, card, true, None)).await?;
         Ok(StandIn { _process: process, _control: control, servers })
     }
 }
@@ -116,22 +113,17 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    /// A second end of the line whose end is its own.
-    pub(crate) fn line(&self) -> io::Result<UnixStream> {
-        self.servers.try_clone()
-    }
-
     /// Waits until it has ended. It asks for nothing.
-    pub(crate) fn wait(mut self) {
-        let _ = self.servers.read(&mut [0]);
+    pub(crate) async fn ended(&mut self) {
+        let _ = self.servers.read(&mut [0]).await;
     }
 }
 
 /// Gives a network its lines, and hears how it began. Returns the authority
 /// that it has, and the line on which it asks for name servers.
-fn join(
+async fn join(
     control: &mut UnixStream,
-    line: &UnixStream,
+    line: &Line,
     card: Card,
     torn: bool,
     wire: Option<&Wire>,
@@ -145,13 +137,15 @@ fn join(
         peers = Some((wire.own.clone(), others));
     }
     let order = Order::Join(Joining::new(card, torn, peers));
+    let told = match say(control, &order).await {
+        Ok(()) => give(control, &lines).await,
+        failed => failed,
+    };
     // What it has to say where it could not make ready is waiting already.
-    let told = say(control, &order).and_then(|()| give(control, &lines));
-    match hear(&mut InTime::new(control), MAX_ANSWER) {
-        Ok(Answer::Joined { authority }) => told.map(|()| (authority, servers)),
-        Ok(Answer::Failed(why)) => Err(io::Error::other(why)),
-        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
-        Err(e) => Err(ended(&e)),
+    match hear(control, MAX_ANSWER).await? {
+        Answer::Joined { authority } => told.map(|()| (authority, servers)),
+        Answer::Failed(why) => Err(io::Error::other(why)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
@@ -161,21 +155,22 @@ pub struct Network {
     card: Card,
     authority: Option<String>,
     policy: Mutex<Arc<Policy>>,
-    /// Until it is known that nobody is there.
-    control: Mutex<Option<UnixStream>>,
+    /// Policies are replaced one after the other.
+    turn: tokio::sync::Mutex<()>,
+    asker: Asker,
     keeper: Keeper,
 }
 
 impl Network {
     /// Starts a network for the guest whose card is on `line`: see
     /// [`Beginning`].
-    pub fn start(
+    pub async fn start(
         program: &Program,
-        line: UnixStream,
+        line: Line,
         access: &Access,
         wire: Option<Wire>,
     ) -> io::Result<Self> {
-        Beginning::new(program, access)?.join(line, wire)
+        Beginning::new(program, access).await?.join(line, wire).await
     }
 
     /// The guest's card.
@@ -195,65 +190,58 @@ impl Network {
 
     /// Puts another policy in force; what it does not allow is closed. Fails
     /// where the network has ended: then nothing is open.
-    pub fn replace(&self, policy: Policy) -> io::Result<()> {
-        let mut own = lock(&self.policy);
-        match self.ask(&Order::Replace(policy.clone()))? {
-            Answer::Replaced => *own = Arc::new(policy),
-            _ => return Err(self.give_up(io::ErrorKind::InvalidData.into())),
+    pub async fn replace(&self, policy: Policy) -> io::Result<()> {
+        let _turn = self.turn.lock().await;
+        match self.ask(Order::Replace(policy.clone())).await? {
+            Answer::Replaced => *lock(&self.policy) = Arc::new(policy),
+            _ => return Err(self.give_up(&io::ErrorKind::InvalidData.into())),
         }
         Ok(())
     }
 
     /// The rules that open what the guest has reached so far, and nothing else.
     /// Fails where the network has ended.
-    pub fn rules(&self) -> io::Result<Vec<String>> {
-        match self.ask(&Order::Rules)? {
+    pub async fn rules(&self) -> io::Result<Vec<String>> {
+        match self.ask(Order::Rules).await? {
             Answer::Rules(rules) => Ok(rules),
-            _ => Err(self.give_up(io::ErrorKind::InvalidData.into())),
+            _ => Err(self.give_up(&io::ErrorKind::InvalidData.into())),
         }
     }
 
-    /// This moment.
+    /// Marks this moment, without waiting for the network.
     pub fn mark(&self) -> Mark {
-        match self.ask(&Order::Mark) {
-            Ok(Answer::Mark(mark)) => mark,
-            // What comes of it is told by whoever asks what came since.
-            _ => Mark::default(),
-        }
+        self.asker.mark()
     }
 
     /// What went through and what was refused since then: everything, where the
     /// network has ended.
-    pub fn since(&self, mark: &Mark) -> (Traffic, Vec<Denied>) {
-        match self.ask(&Order::Since(mark.clone())) {
+    pub async fn since(&self, mark: Mark) -> (Traffic, Vec<Denied>) {
+        self.counted(self.asker.since(mark).await)
+    }
+
+    /// The same since its beginning.
+    pub async fn total(&self) -> (Traffic, Vec<Denied>) {
+        self.counted(self.asker.ask(Order::Since(0)).await)
+    }
+
+    fn counted(&self, answer: io::Result<Answer>) -> (Traffic, Vec<Denied>) {
+        match answer {
             Ok(Answer::Since(traffic, denied)) => (traffic, denied),
-            _ => (Traffic::default(), vec![Denied::all()]),
+            _ => {
+                self.keeper.end_first();
+                (Traffic::default(), vec![Denied::all()])
+            }
         }
     }
 
-    /// The process that it is, until it has ended.
-    pub fn pid(&self) -> Option<u32> {
-        self.keeper.pid()
+    async fn ask(&self, order: Order) -> io::Result<Answer> {
+        self.asker.ask(order).await.map_err(|e| self.give_up(&e))
     }
 
-    /// One order and its answer. One that is late has none any more: nobody
-    /// could tell to what it would belong.
-    fn ask(&self, order: &Order) -> io::Result<Answer> {
-        let mut control = lock(&self.control);
-        let none = || io::Error::new(io::ErrorKind::NotConnected, GONE);
-        let asked = control.as_mut().ok_or_else(none)?;
-        let answer = say(asked, order).and_then(|()| hear(&mut InTime::new(asked), MAX_ANSWER));
-        answer.map_err(|e| {
-            *control = None;
-            self.keeper.end_first();
-            ended(&e)
-        })
-    }
-
-    fn give_up(&self, why: io::Error) -> io::Error {
-        *lock(&self.control) = None;
+    /// A network that does not answer, or not what it was asked, is none.
+    fn give_up(&self, why: &io::Error) -> io::Error {
         self.keeper.end_first();
-        why
+        ended(why)
     }
 }
 
@@ -264,29 +252,12 @@ fn ended(source: &io::Error) -> io::Error {
     io::Error::new(source.kind(), format!("{GONE}: {source}"))
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Waits no longer than a network may take.
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let done = timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|e| ended(&e))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads for so long and no longer, however little comes at a time.
-struct InTime<'a> {
-    from: &'a mut UnixStream,
-    until: Instant,
-}
-
-impl<'a> InTime<'a> {
-    fn new(from: &'a mut UnixStream) -> Self {
-        Self { from, until: Instant::now() + PATIENCE }
-    }
-}
-
-impl Read for InTime<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.from.set_read_timeout(Some(left))?;
-        self.from.read(buffer)
-    }
 }

@@ -204,12 +204,12 @@ impl Line {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while !self.outbox.waiting().is_empty() {
+        while !self.outbox.next_piece().is_empty() {
             match self.stream.poll_write_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready?,
             }
-            match self.stream.try_write(self.outbox.waiting()) {
+            match self.stream.try_write(self.outbox.next_piece()) {
                 Ok(n) => self.outbox.sent(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),

@@ -1,17 +1,19 @@
 //! The process that a network is. It is told all by its owner, seals itself
 //! before it hears the guest's first byte, and ends with its owner.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream as Line};
 use std::sync::Arc;
 
 use lampyr_jail::{Identity, Seal};
 use lampyr_proto::Card;
-use tokio::runtime::{Builder, Runtime};
+use tokio::net::UnixStream;
+use tokio::runtime::Builder;
 
 use crate::access::Access;
-use crate::control::{Answer, Joining, MAX_ORDER, Order, hear, listen, say, take, tell};
+use crate::control::{Answer, Joining, MAX_ORDER, Order, hear, say, take};
 use crate::entropy;
 use crate::intercept::Interceptor;
 use crate::peer::{Peer, Wire};
@@ -27,28 +29,34 @@ const MAX_MEMORY: u64 = 256 << 20;
 /// Is the network of whoever holds the other end of `control`, until that end
 /// or the card's other end is gone.
 pub fn be_network(control: OwnedFd) -> io::Result<()> {
-    let mut control = UnixStream::from(control);
-    let made = make_ready(&mut control);
-    let (runtime, access) = match made {
-        Ok(made) => made,
-        Err(e) => return say(&mut control, &Answer::Failed(e.to_string())),
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(live(Line::from(control)))
+}
+
+async fn live(control: Line) -> io::Result<()> {
+    control.set_nonblocking(true)?;
+    let mut control = UnixStream::from_std(control)?;
+    let ready = match make_ready(&mut control).await {
+        Ok(ready) => ready,
+        Err(e) => return say(&mut control, &Answer::Failed(e.to_string())).await,
     };
-    let Order::Join(joining) = hear(&mut control, MAX_ORDER)? else { return Err(strange()) };
-    let lines = Lines::take(&control)?;
-    runtime.block_on(serve(control, access, joining, lines))
+    let Order::Join(joining) = hear(&mut control, MAX_ORDER).await? else {
+        return Err(strange());
+    };
+    let lines = Lines::take(&control).await?;
+    serve(control, ready, joining, lines).await
 }
 
 /// Does all that needs more than a sealed process has.
-fn make_ready(control: &mut UnixStream) -> io::Result<(Runtime, Ready)> {
-    let Order::Begin(access) = hear(control, MAX_ORDER)? else { return Err(strange()) };
+async fn make_ready(control: &mut UnixStream) -> io::Result<Ready> {
+    let Order::Begin(access) = hear(control, MAX_ORDER).await? else { return Err(strange()) };
     let interceptor = Interceptor::new(&access.secrets)?.map(Arc::new);
     if let Some(interceptor) = &interceptor {
         interceptor.make_ready();
     }
-    let runtime = Builder::new_current_thread().enable_all().build()?;
     let identity = Identity::for_vm(u32::from_ne_bytes(entropy::bytes()));
     Seal { identity, max_memory: MAX_MEMORY }.close()?;
-    Ok((runtime, Ready { access: *access, interceptor }))
+    Ok(Ready { access: *access, interceptor })
 }
 
 /// What a network that can begin has.
@@ -59,15 +67,15 @@ struct Ready {
 
 /// The lines that come with a [`Joining`].
 struct Lines {
-    card: UnixStream,
-    servers: UnixStream,
+    card: Line,
+    servers: Line,
     peers: Vec<OwnedFd>,
 }
 
 impl Lines {
-    fn take(control: &UnixStream) -> io::Result<Self> {
-        let mut given = take(control)?.into_iter();
-        let mut next = || given.next().map(UnixStream::from).ok_or_else(strange);
+    async fn take(control: &UnixStream) -> io::Result<Self> {
+        let mut given = take(control).await?.into_iter();
+        let mut next = || given.next().map(Line::from).ok_or_else(strange);
         let (card, servers) = (next()?, next()?);
         for line in [&card, &servers] {
             line.set_nonblocking(true)?;
@@ -81,12 +89,12 @@ fn wire(peers: Option<(Peer, Vec<Peer>)>, lines: Vec<OwnedFd>) -> io::Result<Opt
     let Some((own, others)) = peers else { return Ok(None) };
     let mut lines = lines.into_iter();
     let listener = UnixListener::from(lines.next().ok_or_else(strange)?);
-    let lines = others.into_iter().zip(lines.map(UnixStream::from)).collect();
+    let lines = others.into_iter().zip(lines.map(Line::from)).collect();
     Ok(Some(Wire { own, listener, lines }))
 }
 
 async fn serve(
-    control: UnixStream,
+    mut control: UnixStream,
     ready: Ready,
     joining: Joining,
     lines: Lines,
@@ -96,47 +104,54 @@ async fn serve(
     let authority = ready.interceptor.as_deref().map(|own| own.authority().to_owned());
     let shared = Arc::new(Shared::new(ready.access, ready.interceptor, servers));
     let peers = wire(joining.peers, lines.peers)?.map(Peers::new).transpose()?;
-    let line = tokio::net::UnixStream::from_std(lines.card)?;
-    let mut stack = Stack::new(line, card, shared.clone(), peers);
+    let mut stack = Stack::new(UnixStream::from_std(lines.card)?, card, shared.clone(), peers);
     if joining.torn {
         stack.find_a_frame();
     }
-    control.set_nonblocking(true)?;
-    let mut control = tokio::net::UnixStream::from_std(control)?;
-    tell(&mut control, &Answer::Joined { authority }).await?;
-    let obeying = tokio::spawn(async move { obey(control, &shared).await });
+    say(&mut control, &Answer::Joined { authority }).await?;
     tokio::select! {
+        // An order that is there comes before what the guest does after it.
+        biased;
+        _ = obey(control, &shared) => Ok(()),
         () = stack.serve() => Ok(()),
-        _ = obeying => Ok(()),
     }
 }
 
 /// Does what the owner wants until it is gone.
-async fn obey(mut control: tokio::net::UnixStream, shared: &Shared) -> io::Result<()> {
+async fn obey(mut control: UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut marks = BTreeMap::new();
     loop {
-        let answer = match listen(&mut control, MAX_ORDER).await? {
+        let answer = match hear(&mut control, MAX_ORDER).await? {
             Order::Replace(policy) => {
                 shared.replace(policy);
                 Answer::Replaced
             }
             Order::Rules => Answer::Rules(shared.rules()),
-            Order::Mark => Answer::Mark(shared.mark()),
-            Order::Since(mark) => {
-                let (traffic, denied) = shared.since(&mark);
+            Order::Mark(number) => {
+                marks.insert(number, shared.position());
+                continue;
+            }
+            Order::Forget(number) => {
+                marks.remove(&number);
+                continue;
+            }
+            Order::Since(number) => {
+                let then = marks.remove(&number).unwrap_or_default();
+                let (traffic, denied) = shared.since(&then);
                 Answer::Since(traffic, denied)
             }
             Order::Begin(_) | Order::Join(_) => return Err(strange()),
         };
-        tell(&mut control, &answer).await?;
+        say(&mut control, &answer).await?;
     }
 }
 
 /// Serves a guest's card until the other end of `line` is gone, in this very
 /// process and within a runtime of the caller's.
-pub async fn serve_here(line: UnixStream, card: Card, access: Access) -> io::Result<()> {
+pub async fn serve_here(line: Line, card: Card, access: Access) -> io::Result<()> {
     let interceptor = Interceptor::new(&access.secrets)?.map(Arc::new);
     let shared = Arc::new(Shared::new(access, interceptor, Servers::Here));
-    Stack::new(tokio::net::UnixStream::from_std(line)?, card, shared, None).serve().await;
+    Stack::new(UnixStream::from_std(line)?, card, shared, None).serve().await;
     Ok(())
 }
 

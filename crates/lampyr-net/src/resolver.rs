@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::control::listen;
+use crate::control::hear;
 use crate::dns::{self, Kind, Said};
 use crate::domain::Domain;
 use crate::entropy;
@@ -56,7 +56,7 @@ impl Servers {
 
 async fn told(line: &mut UnixStream) -> io::Result<Vec<SocketAddr>> {
     line.write_all(&[0]).await?;
-    listen(line, MAX_LIST).await
+    hear(line, MAX_LIST).await
 }
 
 /// Asks for a name, each server once.

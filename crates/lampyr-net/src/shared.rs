@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::intercept::Interceptor;
-use crate::ledger::{Denied, Ledger, Mark, Traffic};
+use crate::ledger::{Denied, Ledger, Position, Traffic};
 use crate::policy::Policy;
 use crate::resolver::Servers;
 
@@ -76,12 +76,12 @@ impl Shared {
         self.ledger().rules()
     }
 
-    pub(crate) fn mark(&self) -> Mark {
-        self.ledger().mark()
+    pub(crate) fn position(&self) -> Position {
+        self.ledger().position()
     }
 
-    pub(crate) fn since(&self, mark: &Mark) -> (Traffic, Vec<Denied>) {
-        self.ledger().since(mark)
+    pub(crate) fn since(&self, then: &Position) -> (Traffic, Vec<Denied>) {
+        self.ledger().since(then)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -392,12 +392,12 @@ impl Stack {
 
     /// Says what there is to say.
     fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while !self.queue.out.waiting().is_empty() {
+        while !self.queue.out.next_piece().is_empty() {
             match self.line.poll_write_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready?,
             }
-            match self.line.try_write(self.queue.out.waiting()) {
+            match self.line.try_write(self.queue.out.next_piece()) {
                 Ok(n) => self.queue.out.sent(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use lampyr_net::{Access, Inbox, Mark, Network, Peer, Wire, peer_name};
+use lampyr_net::{Access, Inbox, Network, Peer, Wire, peer_name};
 use lampyr_proto::Card;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -30,7 +30,7 @@ struct Guest {
 }
 
 /// Guests of these names, each connected with all before it.
-fn guests(names: &[&str]) -> Vec<Guest> {
+async fn guests(names: &[&str]) -> Vec<Guest> {
     let dir = tempfile::tempdir().unwrap();
     let mut all: Vec<Guest> = Vec::new();
     for name in names {
@@ -44,8 +44,9 @@ fn guests(names: &[&str]) -> Vec<Guest> {
         }
         let (line, theirs) = UnixStream::pair().unwrap();
         line.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let network =
-            Network::start(&network::program(), theirs, &Access::default(), Some(wire)).unwrap();
+        let started =
+            Network::start(&network::program(), theirs, &Access::default(), Some(wire)).await;
+        let network = started.unwrap();
         all.push(Guest { peer, network, line, inbox: Inbox::default() });
     }
     all
@@ -115,9 +116,9 @@ impl Guest {
     }
 }
 
-#[test]
-fn a_packet_crosses_under_its_own_name_alone() {
-    let mut all = guests(&["a", "b", "c"]);
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_packet_crosses_under_its_own_name_alone() {
+    let mut all = guests(&["a", "b", "c"]).await;
     let [a, b, c] = all.as_mut_slice() else { unreachable!() };
     a.meet(b);
     b.meet(a);
@@ -133,9 +134,9 @@ fn a_packet_crosses_under_its_own_name_alone() {
     assert_eq!(c.hear(Duration::from_millis(50)), None);
 }
 
-#[test]
-fn a_stream_is_reset_when_its_other_end_dies() {
-    let mut all = guests(&["a", "b"]);
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stream_is_reset_when_its_other_end_dies() {
+    let mut all = guests(&["a", "b"]).await;
     let mut b = all.pop().unwrap();
     let mut a = all.pop().unwrap();
     a.meet(&mut b);
@@ -168,18 +169,21 @@ fn a_stream_is_reset_when_its_other_end_dies() {
     assert!(segment.rst() && segment.seq_number() == TcpSeqNumber(NEXT));
     assert!(segment.verify_checksum(&target, &source));
     // From then on nobody is there, and whoever tries is told.
-    let mark = Mark::default();
     let deadline = Instant::now() + PATIENCE;
-    while !a.network.since(&mark).1.iter().any(|denied| denied.reason.word() == "no-peer") {
-        assert!(Instant::now() < deadline, "{:?}", a.network.since(&mark));
+    loop {
+        let (_, denied) = a.network.total().await;
+        if denied.iter().any(|denied| denied.reason.word() == "no-peer") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{denied:?}");
         a.throw(&own, &there, b"anybody?");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-#[test]
-fn one_that_does_not_listen_stops_nobody() {
-    let mut all = guests(&["a", "deaf", "c"]);
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn one_that_does_not_listen_stops_nobody() {
+    let mut all = guests(&["a", "deaf", "c"]).await;
     let [a, deaf, c] = all.as_mut_slice() else { unreachable!() };
     a.meet(deaf);
     a.meet(c);

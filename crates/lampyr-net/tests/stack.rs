@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use lampyr_net::{Inbox, Mark, Network, Policy};
+use lampyr_net::{Inbox, Network, Policy};
 use lampyr_proto::Card;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -138,14 +138,15 @@ impl Guest {
     }
 }
 
-#[test]
-fn streams_beyond_the_bound_are_refused_at_once() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn streams_beyond_the_bound_are_refused_at_once() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().flatten().for_each(drop));
     let (ours, theirs) = UnixStream::pair().unwrap();
     let policy = Policy::of([format!("host:{port}").as_str()]).unwrap();
-    let network = Network::start(&network::program(), theirs, &policy.into(), None).unwrap();
+    let (program, access) = (network::program(), policy.into());
+    let network = Network::start(&program, theirs, &access, None).await.unwrap();
     let mut guest = Guest::new(ours, network.card());
     guest.arp(ArpOperation::Request);
     for from in 1..=MANY {
@@ -154,7 +155,7 @@ fn streams_beyond_the_bound_are_refused_at_once() {
     guest.until("each is answered", |answers| answers.len() == usize::from(MANY));
     let refused = guest.answers.values().filter(|reset| **reset).count();
     assert!(refused > 8000, "{refused} of {MANY} were refused");
-    let denied = network.since(&Mark::default()).1;
+    let denied = network.total().await.1;
     assert!(denied.iter().any(|d| d.reason.word() == "too-many" && d.count > 8000), "{denied:?}");
     // And the network goes on.
     let mut from = MANY;

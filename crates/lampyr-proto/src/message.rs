@@ -226,7 +226,8 @@ pub enum Job {
     #[n(3)]
     Get(#[n(0)] String),
     /// Connects to this TCP port of the guest itself: what comes on standard
-    /// input goes there, what comes from there to standard output.
+    /// input goes there, what comes from there to standard output. Where that is
+    /// at its end first, [`Event::Done`] says so.
     #[n(4)]
     Dial(#[n(0)] u16),
     /// Packs the root file system to standard output, without what is mounted

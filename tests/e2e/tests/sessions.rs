@@ -346,6 +346,54 @@ fn a_port_leads_into_the_session_and_is_gone_with_it() {
     own.assert_tidy();
 }
 
+/// A server in the guest that says all that it has to say before it listens:
+/// to the first that comes it closes one way, to all others both.
+const HASTY: &str = r#"
+import socket
+server = socket.create_server(("127.0.0.1", 7000))
+first = True
+while True:
+    peer = server.accept()[0]
+    peer.sendall(b"bye")
+    if first:
+        peer.shutdown(socket.SHUT_WR)
+        heard = peer.recv(100)
+        if heard:
+            open("/tmp/heard", "wb").write(heard)
+            first = False
+    peer.close()
+"#;
+
+#[test]
+fn who_hears_no_more_from_a_port_knows_it_at_once() {
+    use std::io::{Read, Write};
+    let own = TestContext::shared();
+    let port = free_port();
+    let session = Session::start(&own, &["--forward", &format!("{port}:7000")]);
+    let words = ["exec", &session.sid, "--detach", "--", "python3", "-c", HASTY];
+    assert_eq!(own.lampyr(words).finish().status(), Some(0));
+    // It closes nothing itself, and hears to the end.
+    let hear = || {
+        let mut peer = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        peer.set_read_timeout(Some(10 * SECOND)).unwrap();
+        let mut heard = String::new();
+        peer.read_to_string(&mut heard).unwrap();
+        (peer, heard)
+    };
+    let mut first = hear();
+    let deadline = Instant::now() + 20 * SECOND;
+    while first.1.is_empty() {
+        assert!(Instant::now() < deadline, "the server does not answer");
+        first = hear();
+    }
+    assert_eq!(first.1, "bye");
+    first.0.write_all(b"thanks").unwrap();
+    let heard = || session.sh("cat /tmp/heard")["stdout"] == "thanks";
+    eventually("the server did not listen", heard);
+    assert_eq!(hear().1, "bye");
+    session.stop();
+}
+
 #[test]
 fn a_run_can_have_a_port_too() {
     let own = TestContext::own();

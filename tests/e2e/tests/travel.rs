@@ -116,7 +116,10 @@ fn what_was_pushed_runs_in_a_home_that_has_nothing_but_the_kit() {
     let second = format!("{}/me/more:1", registry.name());
     push(&to, "more", &second);
     let back = pull(&from, &second).args(["back"]).finish().json();
-    assert_eq!(back["parent"], rows(&to, &["snapshot", "list"])[0]["parent"]);
+    let parent = rows(&to, &["snapshot", "list"])[0]["parent"].clone();
+    assert_eq!((&parent["digest"], &parent["name"]), (&original["digest"], &json!("tools")));
+    // There it has the name that it was pushed by.
+    assert_eq!(back["parent"], json!({"digest": original["digest"], "name": "one"}));
     assert_eq!(said(&from, "back"), "kept\nmore\nkept\n");
     assert_eq!(files(&from, "bases"), Vec::<PathBuf>::new());
     for name in ["more", "tools"] {

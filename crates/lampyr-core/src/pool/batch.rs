@@ -108,7 +108,7 @@ async fn perform(
     let ready = async {
         let Wished { exec, stop_signal } = wished(request, image)?;
         let mounts = Mounts::open(&host.store, &request.mounts)?;
-        let begun = Begun::new(host, request.net.as_ref())?;
+        let begun = Begun::new(host, request.net.as_ref()).await?;
         let sandbox = resting.rouse(&host.store, begun).await?;
         let (sandbox, asked) = prepare(sandbox, request, exec, mounts, &trace).await?;
         Ok((sandbox, asked, stop_signal))

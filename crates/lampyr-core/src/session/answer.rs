@@ -52,8 +52,8 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
             Err(failure) => Event::Failure(failure),
         },
         Request::Status => Event::Status(session.status()),
-        Request::Restrict(rules) => session.restrict(&rules),
-        Request::Suggest => session.suggest(),
+        Request::Restrict(rules) => session.restrict(&rules).await,
+        Request::Suggest => session.suggest().await,
         Request::Copy(dir, open) => {
             session.copy(dir.into(), open).await.unwrap_or_else(Event::Failure)
         }

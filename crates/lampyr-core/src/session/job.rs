@@ -111,12 +111,12 @@ fn unwritten(path: &Path, source: io::Error) -> Failure {
 
 async fn run(session: Arc<Session>, job: Arc<Job>, sink: Spool, controls: mpsc::Receiver<Control>) {
     let _busy = session.busy();
-    let (begun, meter) = (Instant::now(), session.meter());
+    let (begun, meter) = (Instant::now(), session.meter(&job.start.exec));
     let ran = command(&session, &job, sink, controls).await;
     let host_us = u64::try_from(begun.elapsed().as_micros()).ok();
     let ending = match ran {
         Ok(mut exited) => {
-            meter.read(&mut exited);
+            meter.read(&mut exited).await;
             Event::Exited(Exited { host_us, ..exited })
         }
         Err(Error::Agent(_)) if session.channel().is_over() => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lampyr_net::{Mark, Network, Policy};
 use lampyr_oci::Config;
-use lampyr_proto::{Control, Event, Exec, Exited, Failure, Status};
+use lampyr_proto::{Control, Event, Exec, Exited, Failure, Job, Status};
 use lampyr_types::SandboxId;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -89,13 +89,15 @@ impl Drop for Busy {
     }
 }
 
-/// Counts what goes over a session's network while something runs in it.
+/// Counts what goes over a session's network while a command runs in it.
 pub(super) struct Meter(Option<(Mark, Arc<Network>)>);
 
 impl Meter {
-    /// Adds what was counted to how something ended.
-    pub(super) fn read(self, exited: &mut Exited) {
-        exited.net = self.0.map(|(mark, network)| Box::new(network::used(&network, &mark)));
+    /// Adds what was counted to how the command ended.
+    pub(super) async fn read(self, exited: &mut Exited) {
+        if let Some((mark, network)) = self.0 {
+            exited.net = Some(network::since(&network, mark).await);
+        }
     }
 }
 
@@ -253,9 +255,12 @@ impl Session {
         wish::stop_signal(&self.config)
     }
 
-    /// Begins to count what goes over the network.
-    pub(super) fn meter(&self) -> Meter {
-        Meter(self.wires().network.map(|network| (network.mark(), network)))
+    /// Begins to count what goes over the network, where a command of the user's
+    /// begins.
+    pub(super) fn meter(&self, exec: &Exec) -> Meter {
+        let is_command = matches!(exec.job, Job::Shell(_) | Job::Argv(_));
+        let network = self.wires().network.filter(|_| is_command);
+        Meter(network.map(|network| (network.mark(), network)))
     }
 
     /// Tells when what runs is to end.
@@ -393,11 +398,11 @@ impl Session {
     }
 
     /// Puts other rules in force.
-    pub(super) fn restrict(&self, rules: &[String]) -> Event {
+    pub(super) async fn restrict(&self, rules: &[String]) -> Event {
         let Some(network) = self.wires().network else { return Event::Failure(no_card()) };
         match Policy::of(rules.iter().map(String::as_str)) {
             Ok(policy) => {
-                let replaced = network.replace(policy);
+                let replaced = network.replace(policy).await;
                 replaced.map_or_else(
                     |e| Event::Failure(Error::NetworkEnded(e).to_failure()),
                     |()| Event::Done,
@@ -448,9 +453,9 @@ impl Session {
         }
     }
 
-    pub(super) fn suggest(&self) -> Event {
+    pub(super) async fn suggest(&self) -> Event {
         let Some(network) = self.wires().network else { return Event::Failure(no_card()) };
-        let rules = network::suggestion(&network);
+        let rules = network::suggestion(&network).await;
         rules.map_or_else(|e| Event::Failure(Error::NetworkEnded(e).to_failure()), Event::Rules)
     }
 

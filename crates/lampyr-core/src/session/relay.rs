@@ -11,7 +11,7 @@ use super::owner::{Session, comes};
 /// Runs a process for a client. It ends with the client.
 pub(super) async fn exec(session: &Session, served: Served, exec: Exec) {
     let Served { input, controls, answer, .. } = served;
-    let meter = session.meter();
+    let meter = session.meter(&exec);
     let opened = session.channel().open(&Request::Exec(Box::new(exec))).await;
     let Ok(stream) = opened else { return session.tell_fate(&answer).await };
     let to_guest = stream.input();
@@ -24,7 +24,7 @@ pub(super) async fn exec(session: &Session, served: Served, exec: Exec) {
     match ended {
         Some(mut event) => {
             if let Event::Exited(exited) = &mut event {
-                meter.read(exited);
+                meter.read(exited).await;
             }
             let _ = answer.say(&event).await;
         }
