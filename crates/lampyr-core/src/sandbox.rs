@@ -474,7 +474,8 @@ fn clock_ns() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn identity(id: SandboxId) -> Resumed {
+/// Who a guest is, without a network.
+pub(crate) fn identity(id: SandboxId) -> Resumed {
     let hex: String = id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
     Resumed {
         entropy: random::bytes::<64>().to_vec(),

@@ -12,6 +12,7 @@ use crate::core_api::{
 use crate::failure::Failure;
 
 use super::super::session::owner;
+use super::launches;
 use super::session::{exec, like, name};
 use super::table::{Row, Unit};
 
@@ -37,7 +38,7 @@ pub(super) async fn rows(
     exec(&client, BAKED).await?;
     take(host, &sid).await?;
     core::stop_session(home, &sid, Duration::ZERO).await?;
-    let launched = launches(host, run, n).await;
+    let launched = from_snapshot(host, run, n).await;
     core::remove_snapshot(home, &snapshot()?, false)?;
     rows.push(launched?);
     Ok(rows)
@@ -98,16 +99,12 @@ async fn forks(host: &Host, home: &Path, sid: &str) -> Result<Vec<Row>, Failure>
     ])
 }
 
-async fn launches(host: &Host, run: &RunRequest, n: usize) -> Result<Row, Failure> {
+async fn from_snapshot(host: &Host, run: &RunRequest, n: usize) -> Result<Row, Failure> {
     let request = RunRequest { origin: Origin::Snapshot(snapshot()?), ..run.clone() };
     core::launch(host, &request).await?.end().await;
     let mut took = Vec::new();
     for _ in 0..n {
-        let start = Instant::now();
-        let mut machine = core::launch(host, &request).await?;
-        machine.exec("true").await?;
-        took.push(start.elapsed());
-        machine.end().await;
+        took.push(launches::once(host, &request).await?);
     }
     let definition = "with Python and a tree of 200 MB, to the result of a first `sh -c true`";
     Ok(Row::times("launch from a snapshot", definition, &took))
