@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::core_api::{self as core, Host, RunRequest};
 use crate::failure::Failure;
 
-use super::guest::{Guest, python};
+use super::guest::Guest;
 use super::network::HOST;
 use super::process;
 use super::server::{PIECE, Server};
@@ -41,9 +41,8 @@ print(time.monotonic() - begun)
 /// Opens so many connections, hears a line over each, and leaves a process
 /// that keeps them.
 const HOLD: &str = r#"
-import os, resource, signal, socket, sys
+import os, signal, socket, sys
 host, port, count = sys.argv[1], *map(int, sys.argv[2:])
-resource.setrlimit(resource.RLIMIT_NOFILE, (count + 64, count + 64))
 all = [socket.create_connection((host, port)) for _ in range(count)]
 for one in all: one.sendall(b"p\n")
 for one in all: assert one.recv(2, socket.MSG_WAITALL) == b"a\n"
@@ -74,7 +73,7 @@ pub(super) async fn memory(
     let pid = machine.network_pid();
     let before = process::pss(pid);
     let mut guest = Guest::Ours(machine);
-    guest.say(&python(HOLD, &format!("{HOST} {} {OPEN}", server.port))).await?;
+    guest.number(HOLD, &format!("{HOST} {} {OPEN}", server.port)).await?;
     let after = process::pss(pid);
     guest.end().await;
     let idle = "PSS of the process that an idle VM's network is";

@@ -37,7 +37,9 @@ impl Guest {
 
     /// Runs a program with some words, and gives the number that it says.
     pub(super) async fn number(&mut self, program: &str, words: &str) -> Result<f64, Failure> {
-        let (_, said) = self.say(&python(program, words)).await?;
+        let files = "ulimit -S -n $(ulimit -H -n)";
+        let command = format!("{files}; python3 -c '{program}' {words} 2>&1");
+        let (_, said) = self.say(&command).await?;
         let strange = |_| Error::Agent(format!("a measured program said: {said}"));
         Ok(said.parse().map_err(strange)?)
     }
@@ -48,11 +50,6 @@ impl Guest {
             Self::Plain(machine) => machine.end().await,
         }
     }
-}
-
-/// The command that runs a program.
-pub(super) fn python(program: &str, words: &str) -> String {
-    format!("python3 -c '{program}' {words} 2>&1")
 }
 
 /// What went between a guest and a server, by turns with another guest.
