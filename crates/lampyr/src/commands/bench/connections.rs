@@ -72,7 +72,7 @@ pub(super) async fn memory(
     machine.exec("true").await?;
     let pid = machine.network_pid();
     let before = process::pss(pid);
-    let mut guest = Guest::Ours(machine);
+    let mut guest = Guest::Ours(Box::new(machine));
     guest.number(HOLD, &format!("{HOST} {} {OPEN}", server.port)).await?;
     let after = process::pss(pid);
     guest.end().await;

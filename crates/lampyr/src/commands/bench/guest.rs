@@ -16,7 +16,7 @@ pub(super) const TURNS: u32 = 200;
 
 /// A VM of ours, or one on a network of QEMU's.
 pub(super) enum Guest {
-    Ours(Launched),
+    Ours(Box<Launched>),
     Plain(Booted),
 }
 

@@ -55,7 +55,7 @@ async fn in_turns(
     server: Server,
     times: usize,
 ) -> Result<Vec<Row>, Failure> {
-    let mut ours = Guest::Ours(core::launch(host, run).await?);
+    let mut ours = Guest::Ours(Box::new(core::launch(host, run).await?));
     let mut plain = boot(host, engines, run).await;
     let (mut by_us, mut by_qemu) = (Over::default(), Over::default());
     for _ in 0..times {

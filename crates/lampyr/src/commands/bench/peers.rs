@@ -46,8 +46,8 @@ if os.fork() == 0:
 pub(super) async fn rows(host: &Host, run: &RunRequest, n: usize) -> Result<Vec<Row>, Failure> {
     let server = RunRequest { net: Some(place(SERVER)?), ..run.clone() };
     let client = RunRequest { net: Some(place("client")?), ..run.clone() };
-    let mut server = Guest::Ours(core::launch(host, &server).await?);
-    let mut client = Guest::Ours(core::launch(host, &client).await?);
+    let mut server = Guest::Ours(Box::new(core::launch(host, &server).await?));
+    let mut client = Guest::Ours(Box::new(core::launch(host, &client).await?));
     server.number(SERVE, &format!("{PORT} {BULK}")).await?;
     let mut moved = Moved::default();
     for _ in 0..(n / 6).max(1) {
