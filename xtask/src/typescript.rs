@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::command::{bounded, find, run, say};
 use crate::failure::{At, Result};
-use crate::workspace;
+use crate::{images, workspace};
 
 /// Its tests take less than a minute, unless they hang.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -28,6 +28,7 @@ fn npm() -> Command {
     command
         .current_dir(workspace::root().join("sdk/typescript"))
         .env("LAMPYR_E2E_SKIPPED", workspace::skipped())
+        .env("LAMPYR_TEST_IMAGES", images::folder())
         .env("LAMPYR_BIN", workspace::lampyr())
         .env("LAMPYR_HOME", workspace::test_home());
     command

@@ -145,7 +145,8 @@ impl Builder {
             let workdir = self.workdir(plan).await;
             let code = self.run(plan, step.command(), workdir, timeout, output).await?;
             if code != 0 {
-                return Err(Error::SetupStep { index: i + 1, count, what, code });
+                let sealed = plan.net.is_none();
+                return Err(Error::SetupStep { index: i + 1, count, what, code, sealed });
             }
         }
         if let (Some(dir), None) = (&plan.workdir, self.workdir(plan).await) {

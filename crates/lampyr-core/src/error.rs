@@ -60,6 +60,8 @@ pub enum Error {
         what: String,
         /// How it ended.
         code: i32,
+        /// The builder had no network.
+        sealed: bool,
     },
     /// The steps of a build had no directory to begin in.
     #[error("the working directory {0} is not there, and no step made it")]
@@ -346,8 +348,10 @@ impl Error {
             }
             Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
             Self::NoWorkdir(dir) => Some(format!("make it in a step: mkdir -p {dir}")),
-            Self::SetupStep { .. } => {
-                Some("what it said is above; --debug-builder keeps the VM".into())
+            Self::SetupStep { sealed, .. } => {
+                let opened = "; without `net` the builder has no network, and nothing is fetched";
+                let opened = if *sealed { opened } else { "" };
+                Some(format!("what it said is above; --debug-builder keeps the VM{opened}"))
             }
             Self::Step { .. } => Some("what it said is above; a VM has no network".into()),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),

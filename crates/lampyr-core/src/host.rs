@@ -1,11 +1,13 @@
 //! This host, ready to run machines: the store, the engine, the kit.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use lampyr_engine::{Accel, Engine, EngineError};
 use lampyr_image::{Arch, DEFAULT_IMAGE, Image, ImageError, ImageRef, Kit, Registries};
 use lampyr_net::Program;
+use lampyr_proto::Card;
 use lampyr_store::{Part, Store};
 use lampyr_types::Progress;
 
@@ -24,6 +26,19 @@ pub enum AccelChoice {
 pub trait Engines: Send + Sync {
     /// An engine with this accelerator.
     fn with(&self, accel: Accel) -> Result<Arc<dyn Engine>, EngineError>;
+
+    /// The same, but for its machines' network cards: the engine itself gives
+    /// those a network, where it can, whose gateway is this host's loopback.
+    fn with_own_network(
+        &self,
+        accel: Accel,
+        _gateway: Ipv4Addr,
+    ) -> Result<Arc<dyn Engine>, EngineError> {
+        Err(EngineError::Unavailable {
+            what: format!("this engine has no network of its own with {accel}"),
+            hint: "use another engine".into(),
+        })
+    }
 
     /// The accelerators that this system could have, best first. The last one
     /// always works.
@@ -82,6 +97,12 @@ impl Host {
         let (registries, progress) = (settings.registries.clone(), settings.progress.clone());
         let network = settings.network.clone();
         Ok(Self { store, engine, accel, kit, registries, network, progress })
+    }
+
+    /// The same, with an engine that gives its machines a network itself.
+    pub fn with_own_network(&self, engines: &dyn Engines) -> Result<Self, Error> {
+        let engine = engines.with_own_network(self.accel, Card::GATEWAY_V4)?;
+        Ok(Self { engine, ..self.clone() })
     }
 
     /// The accelerator in use.

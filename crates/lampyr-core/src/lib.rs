@@ -74,7 +74,9 @@ pub use images::{
     image, images, import_image, load_images, prune_images, pull_image, push_image, remove_image,
     save_image,
 };
-pub use measure::{ColdBoot, Launched, claim, cold_boot, launch, plain_boot};
+pub use measure::{
+    Booted, ColdBoot, Launched, boot_on_own_network, claim, cold_boot, launch, plain_boot,
+};
 pub use mount::{Mount, MountSource};
 pub use origin::Origin;
 pub use pool::{

@@ -1,7 +1,11 @@
 //! What `bench` measures, from inside: the same steps that a run takes.
 
+mod booted;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+pub use booted::{Booted, boot_on_own_network};
 
 use lampyr_engine::Machine;
 use lampyr_proto::{Exec, Job};
@@ -9,7 +13,7 @@ use lampyr_proto::{Exec, Job};
 use crate::exec::{Source, exec};
 use crate::sandbox::Sandbox;
 use crate::template::{Nowhere, Purpose, Template};
-use crate::{Error, Host, RunRequest, pool, template};
+use crate::{Error, Host, Output, RunRequest, pool, template};
 
 /// A machine that was launched to be measured.
 pub struct Launched {
@@ -77,10 +81,18 @@ impl Launched {
     /// Runs a shell command. Returns the round trip and the part of it that
     /// the agent saw between spawn and exit.
     pub async fn exec(&mut self, command: &str) -> Result<(Duration, Duration), Error> {
+        self.hear(command, &mut Nowhere).await
+    }
+
+    /// The same, and somebody hears what it says.
+    pub async fn hear(
+        &mut self,
+        command: &str,
+        output: &mut dyn Output,
+    ) -> Result<(Duration, Duration), Error> {
         let channel = self.sandbox.channel();
-        let mut nowhere = Nowhere;
         let start = Instant::now();
-        let ran = exec(&channel, job(command), Source::Empty, &mut nowhere);
+        let ran = exec(&channel, job(command), Source::Empty, output);
         let exited = self.sandbox.while_alive(ran).await?;
         Ok((start.elapsed(), Duration::from_micros(exited.wall_us)))
     }
@@ -88,6 +100,11 @@ impl Launched {
     /// The process that is the machine.
     pub fn pid(&self) -> Option<u32> {
         self.sandbox.pid()
+    }
+
+    /// The process that is its network, where it has one.
+    pub fn network_pid(&self) -> Option<u32> {
+        Some(self.sandbox.network()?.pid())
     }
 
     /// Ends the machine.

@@ -195,14 +195,9 @@ impl Sandbox {
         access: Option<&Access>,
         crowd: bool,
     ) -> Result<Self, Error> {
-<<<<<<< HEAD
-        let begun = Begun::new(host, access)?;
+        let begun = Begun::new(host, access).await?;
         let resting = Resting::restore(host, template, &Trace::new()).await?;
         Resting { crowd, ..resting }.rouse(&host.store, begun).await
-=======
-        let begun = Begun::new(host, access).await?;
-        Resting::restore(host, template, trace).await?.rouse(&host.store, begun).await
->>>>>>> wt-a
     }
 
     /// Puts the machine to rest: it forgets who it was, and what the next
@@ -479,7 +474,8 @@ fn clock_ns() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn identity(id: SandboxId) -> Resumed {
+/// Who a guest is, without a network.
+pub(crate) fn identity(id: SandboxId) -> Resumed {
     let hex: String = id.as_bytes().iter().map(|b| format!("{b:02x}")).collect();
     Resumed {
         entropy: random::bytes::<64>().to_vec(),

@@ -1,5 +1,6 @@
 //! A machine as QEMU's command line. Pure: the descriptors are numbers.
 
+use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
@@ -36,6 +37,16 @@ pub(crate) enum Start {
     Incoming,
 }
 
+/// The other end of a machine's network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// A socket that frames go over.
+    Ours(RawFd),
+    /// QEMU's own user networking, which reaches whatever QEMU may: the
+    /// gateway is the host's loopback.
+    Qemus { gateway: Ipv4Addr },
+}
+
 /// All that a command line is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -47,8 +58,8 @@ pub(crate) struct Plan {
     pub(crate) monitor: RawFd,
     pub(crate) channel: RawFd,
     pub(crate) console: RawFd,
-    /// The wire of the network card, where there is one.
-    pub(crate) card: Option<RawFd>,
+    /// What the network card is on, where there is one.
+    pub(crate) card: Option<Wire>,
     /// The accelerator's device, where QEMU takes that by descriptor.
     pub(crate) accel_device: Option<RawFd>,
     pub(crate) firmware: Vec<PathBuf>,
@@ -138,10 +149,14 @@ impl Plan {
 
     /// The address is the guest's to choose, and for us to believe or not.
     fn card(&self, line: &mut Line) {
-        if let Some(fd) = self.card {
-            line.add(["-netdev", &format!("stream,id=net,addr.type=fd,addr.str={fd}")]);
-            line.add(["-device", "virtio-net-device,netdev=net"]);
-        }
+        let Some(wire) = self.card else { return };
+        let net = match wire {
+            Wire::Ours(fd) => format!("stream,id=net,addr.type=fd,addr.str={fd}"),
+            Wire::Qemus { gateway } => {
+                format!("user,id=net,ipv6=off,net={gateway}/24,host={gateway}")
+            }
+        };
+        line.add(["-netdev", &net, "-device", "virtio-net-device,netdev=net"]);
     }
 
     fn start(&self, line: &mut Line) {
@@ -272,10 +287,20 @@ mod tests {
 
     #[test]
     fn a_card_is_a_wire_to_us_and_nothing_else() {
-        let carded = Plan { card: Some(7), ..plan(Memory::Anonymous) };
+        let carded = Plan { card: Some(Wire::Ours(7)), ..plan(Memory::Anonymous) };
         let line = carded.arguments(&program(Version(10, 0, 0))).join(" ");
         let wire = "-netdev stream,id=net,addr.type=fd,addr.str=7 -device virtio-net-device";
         assert!(line.contains(wire) && line.matches("netdev").count() == 2, "{line}");
+    }
+
+    #[test]
+    fn a_network_of_qemu_s_own_has_the_gateway_that_was_asked_for() {
+        let card = Some(Wire::Qemus { gateway: Ipv4Addr::new(192, 0, 0, 1) });
+        let line = Plan { card, ..plan(Memory::Anonymous) };
+        let line = line.arguments(&program(Version(10, 0, 0))).join(" ");
+        let user =
+            "-netdev user,id=net,ipv6=off,net=192.0.0.1/24,host=192.0.0.1 -device virtio-net";
+        assert!(line.contains(user), "{line}");
     }
 
     #[test]

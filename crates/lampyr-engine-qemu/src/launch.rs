@@ -20,7 +20,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::process::Command;
 
-use crate::arguments::{Memory, Plan, Start, append};
+use crate::Qemu;
+use crate::arguments::{Memory, Plan, Start, Wire, append};
 use crate::inherit::{Inherited, path_of};
 use crate::log::Log;
 use crate::machine::QemuMachine;
@@ -37,12 +38,11 @@ const START_WAIT: Duration = Duration::from_secs(30);
 
 /// Starts a machine from nothing.
 pub(crate) async fn boot(
-    program: &Program,
-    accel: Accel,
+    qemu: &Qemu,
     spec: MachineSpec,
     image: BootImage,
 ) -> Result<Box<dyn Machine>, EngineError> {
-    let mut launch = Launch::new(program, accel)?;
+    let mut launch = Launch::new(qemu)?;
     let keep = image.memory.as_ref().map(File::try_clone).transpose().map_err(io("keep memory"))?;
     if let (Some(identity), Some(memory)) = (launch.identity, &image.memory) {
         lend(memory, identity.id()).map_err(io("lend the guest its memory"))?;
@@ -52,9 +52,9 @@ pub(crate) async fn boot(
     let start = Start::Kernel {
         kernel: readable(fds, launch.identity, image.kernel)?,
         initramfs: readable(fds, launch.identity, image.initramfs)?,
-        append: append(accel, clock::tsc_khz()),
+        append: append(qemu.accel, clock::tsc_khz()),
     };
-    let mut machine = launch.spawn(accel, spec, memory, image.disks, start)?;
+    let mut machine = launch.spawn(spec, memory, image.disks, start)?;
     machine.monitor(&[capabilities()]).await?;
     machine.keep_memory(keep);
     Ok(Box::new(machine))
@@ -62,14 +62,13 @@ pub(crate) async fn boot(
 
 /// Continues a saved machine.
 pub(crate) async fn restore(
-    program: &Program,
-    accel: Accel,
+    qemu: &Qemu,
     spec: MachineSpec,
     restore: Restore,
 ) -> Result<Box<dyn Machine>, EngineError> {
-    let mut launch = Launch::new(program, accel)?;
+    let mut launch = Launch::new(qemu)?;
     let mut saved = restore.image.memory;
-    if launch.identity.is_some() && !program.maps_read_only() {
+    if launch.identity.is_some() && !qemu.program.maps_read_only() {
         saved = memory::copy(&saved).map_err(io("copy the guest's memory"))?;
     }
     let base = saved.try_clone().map_err(io("keep memory"))?;
@@ -77,7 +76,7 @@ pub(crate) async fn restore(
     let (devices, source) = pipe::pipe().map_err(io("make a pipe"))?;
     let source = source.into_blocking_fd().map_err(io("make a pipe"))?;
     let incoming = format!("fd:{}", launch.inherited.add(source));
-    let mut machine = launch.spawn(accel, spec, memory, restore.disks, Start::Incoming)?;
+    let mut machine = launch.spawn(spec, memory, restore.disks, Start::Incoming)?;
     machine.base = Some(base);
     let load = json!({"execute": "migrate-incoming", "arguments": {"uri": incoming}});
     let loaded = async {
@@ -130,7 +129,7 @@ pub(crate) fn migration_modes() -> Value {
 
 /// A QEMU in the making.
 struct Launch<'a> {
-    program: &'a Program,
+    qemu: &'a Qemu,
     inherited: Inherited,
     accel_device: Option<i32>,
     identity: Option<Identity>,
@@ -145,21 +144,22 @@ struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    fn new(program: &'a Program, accel: Accel) -> Result<Self, EngineError> {
+    fn new(qemu: &'a Qemu) -> Result<Self, EngineError> {
+        let program = &qemu.program;
         let mut inherited = Inherited::default();
         let (monitor, monitor_fd) = wire(&mut inherited)?;
         let (channel, channel_fd) = wire(&mut inherited)?;
         let (console, console_fd) = wire(&mut inherited)?;
         let root = program.root.as_deref().map(|root| folder(&mut inherited, root)).transpose()?;
         let identity = Identity::for_vm(RandomState::new().hash_one(0) as u32);
-        let accel_device = match accel {
+        let accel_device = match qemu.accel {
             Accel::Kvm if program.takes_accel_device() => Some(device(&mut inherited)?),
             Accel::Kvm if identity.is_some() => return Err(no_device(program)),
             _ => None,
         };
         Ok(Self {
             accel_device,
-            program,
+            qemu,
             inherited,
             identity,
             monitor,
@@ -174,17 +174,15 @@ impl<'a> Launch<'a> {
 
     fn spawn(
         mut self,
-        accel: Accel,
         spec: MachineSpec,
         memory: Memory,
         disks: Vec<File>,
         start: Start,
     ) -> Result<QemuMachine, EngineError> {
         let disks = disks.into_iter().map(|disk| self.inherited.add(disk)).collect();
-        let card = spec.network.then(|| wire(&mut self.inherited)).transpose()?;
-        let (card, card_fd) = card.unzip();
+        let (ours, card) = if spec.network { self.card()? } else { (None, None) };
         let plan = Plan {
-            accel,
+            accel: self.qemu.accel,
             spec,
             memory,
             disks,
@@ -192,9 +190,9 @@ impl<'a> Launch<'a> {
             monitor: self.monitor_fd,
             channel: self.channel_fd,
             console: self.console_fd,
-            card: card_fd,
+            card,
             accel_device: self.accel_device,
-            firmware: self.program.firmware.iter().map(|dir| self.place(dir)).collect(),
+            firmware: self.qemu.program.firmware.iter().map(|dir| self.place(dir)).collect(),
         };
         let mut command = self.command(&plan);
         let mut child = command.spawn().map_err(io("start QEMU"))?;
@@ -202,9 +200,18 @@ impl<'a> Launch<'a> {
         let mut said = vec![log.follow(self.console)];
         said.extend(child.stderr.take().map(|stderr| log.follow(stderr)));
         let mut machine = QemuMachine::new(child, Qmp::new(self.monitor), self.channel, log, said);
-        machine.keep_card(card);
+        machine.keep_card(ours);
         machine.layers.extend(plan.top());
         Ok(machine)
+    }
+
+    /// Our end of the network card's wire, and QEMU's.
+    fn card(&mut self) -> Result<(Option<UnixStream>, Option<Wire>), EngineError> {
+        if let Some(gateway) = self.qemu.gateway {
+            return Ok((None, Some(Wire::Qemus { gateway })));
+        }
+        let (ours, theirs) = wire(&mut self.inherited)?;
+        Ok((Some(ours), Some(Wire::Ours(theirs))))
     }
 
     /// A part of the program's folder as the jailed process can reach it.
@@ -215,9 +222,9 @@ impl<'a> Launch<'a> {
     /// Where a QEMU in a folder of its own finds its libraries, and the parts
     /// of itself that Debian builds as modules.
     fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let libraries = &self.program.libraries;
+        let libraries = &self.qemu.program.libraries;
         let path = std::env::join_paths(libraries.iter().map(|dir| self.place(dir)));
-        let root = self.program.root.as_deref().unwrap_or(Path::new("/"));
+        let root = self.qemu.program.root.as_deref().unwrap_or(Path::new("/"));
         let modules = libraries.iter().find(|dir| root.join(dir).join("qemu").is_dir());
         let modules = modules.map(|dir| self.place(&dir.join("qemu")).into_os_string());
         let path = path.ok().filter(|_| !libraries.is_empty());
@@ -226,8 +233,8 @@ impl<'a> Launch<'a> {
     }
 
     fn command(&self, plan: &Plan) -> Command {
-        let mut command = std::process::Command::new(self.place(&self.program.executable));
-        command.args(plan.arguments(self.program));
+        let mut command = std::process::Command::new(self.place(&self.qemu.program.executable));
+        command.args(plan.arguments(&self.qemu.program));
         let descriptors = self.inherited.numbers();
         let (max_file, max_files) = (MAX_DISK, MAX_FILES);
         Jail { descriptors, identity: self.identity, max_file, max_files }.confine(&mut command);

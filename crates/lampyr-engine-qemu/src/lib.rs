@@ -23,6 +23,7 @@ mod memory;
 mod program;
 mod qmp;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use lampyr_engine::{
@@ -36,12 +37,22 @@ pub use program::{Program, Version};
 pub struct Qemu {
     program: Program,
     accel: Accel,
+    /// The gateway of the network that QEMU itself gives its machines, where it
+    /// does.
+    gateway: Option<Ipv4Addr>,
 }
 
 impl Qemu {
     /// An engine that runs `program` with `accel`.
     pub fn new(program: Program, accel: Accel) -> Self {
-        Self { program, accel }
+        Self { program, accel, gateway: None }
+    }
+
+    /// The same, but for the network cards: they are on QEMU's own user
+    /// networking, whose gateway is this host's loopback. Whatever QEMU may
+    /// reach, a guest reaches: it is there to be measured against.
+    pub fn with_own_network(program: Program, accel: Accel, gateway: Ipv4Addr) -> Self {
+        Self { program, accel, gateway: Some(gateway) }
     }
 }
 
@@ -55,7 +66,7 @@ impl Engine for Qemu {
         spec: &'a MachineSpec,
         image: BootImage,
     ) -> Promise<'a, Result<Box<dyn Machine>, EngineError>> {
-        Box::pin(launch::boot(&self.program, self.accel, *spec, image))
+        Box::pin(launch::boot(self, *spec, image))
     }
 
     fn restore<'a>(
@@ -63,7 +74,7 @@ impl Engine for Qemu {
         spec: &'a MachineSpec,
         image: Restore,
     ) -> Promise<'a, Result<Box<dyn Machine>, EngineError>> {
-        Box::pin(launch::restore(&self.program, self.accel, *spec, image))
+        Box::pin(launch::restore(self, *spec, image))
     }
 
     fn make_layer(&self, path: &Path, size: u64) -> std::io::Result<()> {

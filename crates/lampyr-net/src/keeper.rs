@@ -33,6 +33,8 @@ pub(crate) struct Kept {
 /// taken its place.
 #[derive(Debug)]
 pub(crate) struct Keeper {
+    /// The process that it began with.
+    pub(crate) first: u32,
     task: JoinHandle<()>,
     enough: Arc<Notify>,
 }
@@ -41,7 +43,8 @@ impl Keeper {
     /// Looks after a process, within a runtime.
     pub(crate) fn start(kept: Kept) -> Self {
         let enough = Arc::new(Notify::new());
-        Self { task: tokio::spawn(kept.keep(enough.clone())), enough }
+        let first = kept.process.0.id();
+        Self { first, task: tokio::spawn(kept.keep(enough.clone())), enough }
     }
 
     /// Ends the network's own process, if it is still there.

@@ -183,6 +183,11 @@ impl Network {
         self.authority.as_deref()
     }
 
+    /// The process that it was when it began.
+    pub fn pid(&self) -> u32 {
+        self.keeper.first
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> Arc<Policy> {
         lock(&self.policy).clone()

@@ -169,7 +169,7 @@ impl Follower {
 /// An error as the object of every answer, and what a step had to do with it.
 fn failure(error: Error, tail: &[u8]) -> Value {
     let step = match &error {
-        Error::SetupStep { index, count, what, code } => {
+        Error::SetupStep { index, count, what, code, .. } => {
             json!({"index": index, "count": count, "description": what, "exit_code": code})
         }
         _ => Value::Null,

@@ -1,5 +1,6 @@
 //! The composition root: the one place that names the engines.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -126,6 +127,14 @@ impl Qemus {
 impl Engines for Qemus {
     fn with(&self, accel: Accel) -> Result<Arc<dyn Engine>, EngineError> {
         Ok(Arc::new(Qemu::new(self.program()?.clone(), accel)))
+    }
+
+    fn with_own_network(
+        &self,
+        accel: Accel,
+        gateway: Ipv4Addr,
+    ) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(Arc::new(Qemu::with_own_network(self.program()?.clone(), accel, gateway)))
     }
 
     fn candidates(&self) -> Vec<Accel> {

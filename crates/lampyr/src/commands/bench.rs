@@ -1,22 +1,28 @@
 //! `lampyr bench`: the published table of speeds, measured here and now.
 
+mod connections;
 mod copies;
+mod guest;
+mod launches;
 mod mount;
 mod network;
+mod peers;
 mod pool;
 mod process;
+mod said;
+mod server;
 mod session;
 mod snapshots;
 mod table;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use lampyr_store::Store;
 
 use crate::args::{BenchArgs, Cli, Command};
-use crate::core_api::{self as core, Error, Host, RunRequest};
+use crate::core_api::{self as core, Engines, Error, Host, RunRequest};
 use crate::failure::Failure;
 use crate::interrupt::unless_interrupted;
 use crate::printer::Printer;
@@ -46,7 +52,8 @@ pub(super) fn bench(
     let measured = super::block_on(async {
         let measuring = async {
             let host = Host::open(&parts).await?;
-            let rows = measure(&host, home, &settings.request, args.n as usize).await?;
+            let rows =
+                measure(&host, &*parts.engines, home, &settings.request, args.n as usize).await?;
             Ok(Table::new(host.accel().word(), &engine, &settings.request, rows))
         };
         let measured = unless_interrupted(Box::pin(measuring)).await;
@@ -75,15 +82,18 @@ fn usual_run(layers: &Layers<'_>) -> Result<RunSettings, Failure> {
 
 async fn measure(
     host: &Host,
+    engines: &dyn Engines,
     home: &Path,
     request: &RunRequest,
     n: usize,
 ) -> Result<Vec<Row>, Failure> {
-    let mut rows = launches(host, request, n).await?;
+    let mut rows = launches::rows(host, request, n).await?;
     rows.extend(commands(host, request, 10 * n).await?);
     rows.push(processes(n)?);
     rows.extend(on_sessions(host, home, request, 10 * n).await?);
-    rows.extend(network::rows(host, home, request, n).await?);
+    rows.extend(launches::with_network(host, request, n).await?);
+    rows.extend(network::rows(host, engines, request, n).await?);
+    rows.extend(peers::rows(host, request, n).await?);
     rows.extend(copies::rows(host, home, request, n).await?);
     rows.extend(snapshots::rows(host, home, request, n).await?);
     rows.extend(pool::rows(host, home, request, n).await?);
@@ -104,21 +114,6 @@ async fn on_sessions(
     let mut rows = session::rows(host, home, request, scratch.path(), n).await?;
     rows.extend(mount::rows(host, home, request, scratch.path()).await?);
     Ok(rows)
-}
-
-async fn launches(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, Error> {
-    // The first launch may have to bake the template.
-    core::launch(host, request).await?.end().await;
-    let mut took = Vec::new();
-    for _ in 0..n {
-        let start = Instant::now();
-        let mut machine = core::launch(host, request).await?;
-        machine.exec("true").await?;
-        took.push(start.elapsed());
-        machine.end().await;
-    }
-    let definition = "from the request to the result of a first `sh -c true`, in one process";
-    Ok(vec![Row::times("launch to first exec result", definition, &took)])
 }
 
 async fn commands(host: &Host, request: &RunRequest, n: usize) -> Result<Vec<Row>, Error> {

@@ -4,12 +4,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::core_api::{
-    self as core, Host, Mount, MountSource, Output, OutputStream, RunRequest, SessionClient,
-};
+use crate::core_api::{self as core, Host, Mount, MountSource, RunRequest, SessionClient};
 use crate::failure::Failure;
 
 use super::super::session::owner;
+use super::said::Said;
 use super::session::{FILE, exec, hear, like, rate};
 use super::table::{Row, Unit};
 
@@ -71,19 +70,9 @@ async fn measure(home: &Path, sid: &str) -> Result<Vec<Row>, Failure> {
 
 /// How many small files so many threads make in a second.
 async fn small_files(client: &SessionClient, threads: u32) -> Result<f64, Failure> {
-    let mut said = Said(String::new());
+    let mut said = Said::default();
     let command = format!("python3 -c '{PROGRAM}' /m/by{threads} {FILES} {threads}");
     hear(client, &command, &mut said).await?;
     let failed = |e| Failure::System { what: "count small files", source: io::Error::other(e) };
     said.0.trim().parse().map_err(failed)
-}
-
-/// What a command says, for a number to be read from.
-struct Said(String);
-
-impl Output for Said {
-    fn write(&mut self, _stream: OutputStream, bytes: &[u8]) -> io::Result<()> {
-        self.0.push_str(&String::from_utf8_lossy(bytes));
-        Ok(())
-    }
 }

@@ -1,101 +1,111 @@
-//! The rows on the network: between a VM and a server of ours on this host.
+//! The rows on the network: between a VM and a server of ours on this host, by
+//! turns with QEMU's own user networking.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::fmt::Display;
 
-use crate::core_api::{self as core, Error, Host, Policy, RunRequest, SessionClient};
+use crate::core_api::{self as core, Booted, Engines, Error, Host, RunRequest};
 use crate::failure::Failure;
 
-use super::super::session::owner;
-use super::session::{exec, like, rate};
+use super::connections;
+use super::guest::{Guest, Moved};
+use super::server::{PIECE, Server};
+use super::session::rate;
 use super::table::{Row, Unit};
 
-/// Bytes that go each way.
-const BULK: usize = 200_000_000;
-/// Questions, one after another.
-const TURNS: u32 = 200;
+/// This host, as a guest of ours calls it.
+pub(super) const HOST: &str = "host.lampyr.internal";
+/// The rows of each network.
+const OURS: [&str; 4] = [
+    "network, to the VM",
+    "network, from the VM",
+    "network, there and back",
+    "network, 100 connections",
+];
+const PLAIN: [&str; 4] = [
+    "plain QEMU network, to the VM",
+    "plain QEMU network, from the VM",
+    "plain QEMU network, there and back",
+    "plain QEMU network, 100 connections",
+];
+/// Their definitions.
+const BULK: &str = "200 MB over one TCP connection with a server on this host";
+const TURN: &str = "a line to a server on this host and one back, each of 200 on one connection";
+const MANY: &str = "2 MB to the VM over each of 100 connections at once, from the first one's \
+    making to the last one's end";
+const LIKE: &str = "the same through QEMU's own `-netdev user`, in turns with ours";
 
-/// Measures launches with a card and what goes over it.
+/// Measures what goes over a card.
 pub(super) async fn rows(
     host: &Host,
-    home: &Path,
+    engines: &dyn Engines,
     run: &RunRequest,
     n: usize,
 ) -> Result<Vec<Row>, Failure> {
-    let failed = |source| Failure::System { what: "serve on this host", source };
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(failed)?;
-    let port = listener.local_addr().map_err(failed)?.port();
-    // It ends with this process.
-    std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
-    let rules = Policy::of([format!("host:{port}").as_str()]);
-    let net = Some(rules.map_err(|e| failed(io::Error::other(e.to_string())))?.into());
-    let run = RunRequest { net: net.clone(), ..run.clone() };
-    let mut rows = vec![launches(host, &run, n).await?];
-    let session = core::SessionRequest { net, ..like(&run) };
-    let sid = core::start_session(host, &session, owner(home, "session-owner")?).await?.to_string();
-    let measured = measure(home, &sid, port).await;
-    core::stop_session(home, &sid, Duration::ZERO).await?;
-    rows.extend(measured?);
+    let server = Server::start()?;
+    let run = RunRequest { net: Some(server.access()?), ..run.clone() };
+    let mut rows = in_turns(host, engines, &run, server, (n / 6).max(1)).await?;
+    rows.extend(connections::memory(host, &run, server).await?);
     Ok(rows)
 }
 
-async fn launches(host: &Host, run: &RunRequest, n: usize) -> Result<Row, Error> {
-    core::launch(host, run).await?.end().await;
-    let mut took = Vec::new();
-    for _ in 0..n {
-        let start = Instant::now();
-        let mut machine = core::launch(host, run).await?;
-        machine.exec("true").await?;
-        took.push(start.elapsed());
-        machine.end().await;
-    }
-    let definition = "the launch to a first exec result, of a VM that has a network card";
-    Ok(Row::times("launch with a network", definition, &took))
-}
-
-async fn measure(home: &Path, sid: &str, port: u16) -> Result<Vec<Row>, Failure> {
-    let client = SessionClient::connect(home, sid).await?;
-    let open = format!("exec 3<>/dev/tcp/host.lampyr.internal/{port}");
-    let down = format!("bash -c '{open}; echo d >&3; cat <&3 >/dev/null'");
-    let up = format!("bash -c '{open}; echo u >&3; head -c {BULK} /dev/zero >&3; head -c 1 <&3'");
-    let turns =
-        format!("bash -c '{open}; for ((n=0; n<{TURNS}; n++)); do echo p >&3; read -u 3 a; done'");
-    exec(&client, &turns).await?;
-    let (down, up) = (exec(&client, &down).await?, exec(&client, &up).await?);
-    let each = exec(&client, &turns).await? / TURNS;
-    let bulk = "200 MB over one TCP connection with a server on this host";
-    let turn = "a line to a server on this host and one back, each of 200 on one connection";
-    Ok(vec![
-        Row::one("network, to the VM", bulk, Unit::MbPerSecond, rate(BULK, down)),
-        Row::one("network, from the VM", bulk, Unit::MbPerSecond, rate(BULK, up)),
-        Row::times("network, there and back", turn, &[each]),
-    ])
-}
-
-/// Does what the first byte says: `d` gives it bytes, `u` takes them, and `p`
-/// answers each line.
-fn serve(stream: TcpStream) {
-    std::thread::spawn(move || {
-        let _ = stream.set_nodelay(true);
-        // A guest that hangs up is for the other side to notice.
-        let _ = answer(stream);
-    });
-}
-
-fn answer(mut stream: TcpStream) -> io::Result<()> {
-    let mut line = [0; 2];
-    stream.read_exact(&mut line)?;
-    match line[0] {
-        b'd' => io::copy(&mut io::repeat(0).take(BULK as u64), &mut stream).map(|_| ()),
-        b'u' => {
-            io::copy(&mut (&mut stream).take(BULK as u64), &mut io::sink())?;
-            stream.write_all(b"k")
+async fn in_turns(
+    host: &Host,
+    engines: &dyn Engines,
+    run: &RunRequest,
+    server: Server,
+    times: usize,
+) -> Result<Vec<Row>, Failure> {
+    let mut ours = Guest::Ours(Box::new(core::launch(host, run).await?));
+    let mut plain = boot(host, engines, run).await;
+    let (mut by_us, mut by_qemu) = (Over::default(), Over::default());
+    for _ in 0..times {
+        by_us.once(&mut ours, HOST, server).await?;
+        if let Ok(plain) = &mut plain {
+            by_qemu.once(plain, Booted::GATEWAY, server).await?;
         }
-        _ => loop {
-            stream.write_all(b"a\n")?;
-            stream.read_exact(&mut line)?;
-        },
+    }
+    ours.end().await;
+    let mut rows = by_us.rows(OURS, [BULK, TURN, MANY]);
+    match plain {
+        Ok(plain) => {
+            plain.end().await;
+            rows.extend(by_qemu.rows(PLAIN, [LIKE; 3]));
+        }
+        // A QEMU may have been built without it.
+        Err(e) => rows.extend(PLAIN.map(|name| Row::absent(name, LIKE, e.to_string()))),
+    }
+    Ok(rows)
+}
+
+async fn boot(host: &Host, engines: &dyn Engines, run: &RunRequest) -> Result<Guest, Error> {
+    let host = host.with_own_network(engines)?;
+    Ok(Guest::Plain(core::boot_on_own_network(&host, run).await?))
+}
+
+/// What was measured over one network.
+#[derive(Debug, Default)]
+struct Over {
+    moved: Moved,
+    many: Vec<f64>,
+}
+
+impl Over {
+    async fn once(
+        &mut self,
+        guest: &mut Guest,
+        host: impl Display,
+        server: Server,
+    ) -> Result<(), Failure> {
+        self.moved.once(guest, &host, server.port).await?;
+        let took = connections::at_once(guest, host, server).await?;
+        self.many.push(rate(connections::AT_ONCE * PIECE, took));
+        Ok(())
+    }
+
+    fn rows(self, names: [&'static str; 4], definitions: [&'static str; 3]) -> Vec<Row> {
+        let ([down, up, turns, many], [bulk, turn, each]) = (names, definitions);
+        let mut rows = self.moved.rows([down, up, turns], [bulk, turn]);
+        rows.push(Row::many(many, each, Unit::MbPerSecond, self.many));
+        rows
     }
 }

@@ -10,12 +10,13 @@ use lampyr_types::NoProgress;
 use tokio::sync::mpsc;
 
 use crate::core_api::{
-    self as core, CopyIn, CopyOut, ExecRequest, Host, Output, OutputStream, RunRequest,
-    SessionClient, SessionRequest,
+    self as core, CopyIn, CopyOut, ExecRequest, Host, Output, RunRequest, SessionClient,
+    SessionRequest,
 };
 use crate::failure::Failure;
 
 use super::super::session::owner;
+use super::said::Nowhere;
 use super::table::{Row, Unit};
 
 /// Commands at once for the row on many.
@@ -176,13 +177,4 @@ pub(super) async fn hear(
     let start = Instant::now();
     client.exec(&request, output, controls).await?;
     Ok(start.elapsed())
-}
-
-/// Output that nobody wants.
-struct Nowhere;
-
-impl Output for Nowhere {
-    fn write(&mut self, _stream: OutputStream, _bytes: &[u8]) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lampyr_types::{Name, Size};
 
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use super::super::session::owner;
 use super::session::{exec, like, name};
 use super::table::Row;
-use super::{missing, pool};
+use super::{launches, missing, pool};
 
 /// What is in a snapshot: a program that has run, and a tree of files.
 const BAKED: &str = "python3 -c 'import email'; mkdir /root/tree; cd /root/tree; \
@@ -54,7 +54,7 @@ async fn measure(
         saved.push(snapshot.clone());
         from.push(RunRequest { origin: Origin::Snapshot(snapshot), ..run.clone() });
     }
-    let [usual, small, large] = launches(host, &from, n).await?;
+    let [usual, small, large] = by_turns(host, &from, n).await?;
     let definition = "with Python and a tree of 200 MB, to the result of a first `sh -c true`";
     let waiting = "the same, of a full pool of the snapshot, from looking for one to the result";
     Ok(vec![
@@ -84,7 +84,7 @@ async fn save(host: &Host, home: &Path, run: &RunRequest, number: usize) -> Resu
 }
 
 /// Launches each `n` times, by turns.
-async fn launches(
+async fn by_turns(
     host: &Host,
     from: &[RunRequest],
     n: usize,
@@ -92,14 +92,11 @@ async fn launches(
     let mut took = [const { Vec::new() }; 3];
     for turn in 0..=n {
         for (run, took) in from.iter().zip(&mut took) {
-            let start = Instant::now();
-            let mut machine = core::launch(host, run).await?;
-            machine.exec("true").await?;
+            let once = launches::once(host, run).await?;
             // The first launch unpacks the snapshot.
             if turn > 0 {
-                took.push(start.elapsed());
+                took.push(once);
             }
-            machine.end().await;
         }
     }
     Ok(took)

@@ -36,6 +36,8 @@ pub(super) struct Row {
     definition: &'static str,
     unit: Unit,
     samples: Vec<f64>,
+    /// Why it could not be measured here.
+    absent: Option<String>,
 }
 
 impl Row {
@@ -64,7 +66,37 @@ impl Row {
         mut samples: Vec<f64>,
     ) -> Self {
         samples.sort_by(f64::total_cmp);
-        Self { name, definition, unit, samples }
+        Self { name, definition, unit, samples, absent: None }
+    }
+
+    /// A row that could not be measured here, and why.
+    pub(super) fn absent(name: &'static str, definition: &'static str, why: String) -> Self {
+        let absent = Some(why);
+        Self { name, definition, unit: Unit::Milliseconds, samples: Vec::new(), absent }
+    }
+
+    fn json(&self) -> Value {
+        if let Some(why) = &self.absent {
+            return json!({"name": self.name, "definition": self.definition, "absent": why});
+        }
+        json!({
+            "name": self.name,
+            "definition": self.definition,
+            "unit": self.unit.word(),
+            "n": self.samples.len(),
+            "p50": self.percentile(50),
+            "p95": self.percentile(95),
+            "p99": self.percentile(99),
+        })
+    }
+
+    fn text(&self) -> String {
+        if let Some(why) = &self.absent {
+            return format!("{:<36} absent: {why}", self.name);
+        }
+        let [p50, p95, p99] = [50, 95, 99].map(|p| self.percentile(p));
+        let (n, unit) = (self.samples.len(), self.unit.word());
+        format!("{:<36} {n:>5} {p50:>10.1} {p95:>10.1} {p99:>10.1} {unit}", self.name)
     }
 
     /// The smallest sample that `percent` of all do not exceed.
@@ -101,18 +133,8 @@ impl Table {
     }
 
     pub(super) fn json(&self) -> Value {
-        let rows = self.rows.iter().map(|row| {
-            json!({
-                "name": row.name,
-                "definition": row.definition,
-                "unit": row.unit.word(),
-                "n": row.samples.len(),
-                "p50": row.percentile(50),
-                "p95": row.percentile(95),
-                "p99": row.percentile(99),
-            })
-        });
-        json!({"host": self.host, "rows": rows.collect::<Vec<_>>()})
+        let rows: Vec<_> = self.rows.iter().map(Row::json).collect();
+        json!({"host": self.host, "rows": rows})
     }
 
     pub(super) fn text(&self) -> String {
@@ -120,15 +142,9 @@ impl Table {
         for (key, value) in self.host.as_object().into_iter().flatten() {
             let _ = writeln!(text, "{key:<10} {}", value.to_string().trim_matches('"'));
         }
-        let _ = writeln!(text, "\n{:<30} {:>5} {:>10} {:>10} {:>10}", "", "n", "P50", "P95", "P99");
+        let _ = writeln!(text, "\n{:<36} {:>5} {:>10} {:>10} {:>10}", "", "n", "P50", "P95", "P99");
         for row in &self.rows {
-            let [p50, p95, p99] = [50, 95, 99].map(|p| row.percentile(p));
-            let (n, unit) = (row.samples.len(), row.unit.word());
-            let _ = writeln!(
-                text,
-                "{:<30} {n:>5} {p50:>10.1} {p95:>10.1} {p99:>10.1} {unit}",
-                row.name
-            );
+            let _ = writeln!(text, "{}", row.text());
         }
         let _ = writeln!(text);
         for row in &self.rows {
@@ -148,5 +164,15 @@ mod tests {
         assert_eq!([50, 95, 99].map(|p| row.percentile(p) as u32), [50, 95, 99]);
         let few = Row::many("x", "y", Unit::Mb, vec![3.0, 1.0]);
         assert_eq!([50, 99].map(|p| few.percentile(p) as u32), [1, 3]);
+    }
+
+    #[test]
+    fn what_could_not_be_measured_is_no_zero() {
+        let row = Row::absent("x", "y", "nobody may look".into());
+        assert_eq!(
+            row.json(),
+            json!({"name": "x", "definition": "y", "absent": "nobody may look"})
+        );
+        assert!(row.text().ends_with("absent: nobody may look"));
     }
 }
