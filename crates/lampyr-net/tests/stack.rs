@@ -172,13 +172,13 @@ async fn streams_beyond_the_bound_are_refused_at_once() {
     }
 }
 
-#[test]
-fn what_begins_a_stream_and_cannot_be_read_leaves_none_behind() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_begins_a_stream_and_cannot_be_read_leaves_none_behind() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let policy = Policy::of([format!("host:{port}").as_str()]).unwrap();
-    let network = Network::start(&network::program(), theirs, &policy.into(), None).unwrap();
+    let network = Network::start(&network::program(), theirs, &policy.into(), None).await.unwrap();
     let mut guest = Guest::new(ours, network.card());
     guest.arp(ArpOperation::Request);
     guest.begin_with(1, port, 200);
