@@ -272,12 +272,12 @@ impl Purpose {
     }
 
     async fn fork(host: &Host, id: SandboxId) -> Result<Self, Error> {
-        let (share, key) = fork::hold(&host.store, id)?;
+        let (fork, key) = fork::hold(&host.store, id)?;
         let dir = host.store.dir(Part::Templates)?.join(&key);
         let Record { of, made_for: words, snapshot, .. } =
             Record::read(&dir).ok_or(Error::ForkGone)?;
         let image = image_of(host, &of).await?;
-        let hold = Hold { _locks: vec![image.hold(&host.store)?], _fork: Some(share) };
+        let hold = Hold { _locks: vec![image.hold(&host.store)?], _fork: Some(fork) };
         let (hold, shape, from) = (Arc::new(hold), of.shape(), From::Fork(snapshot));
         Ok(Self { image, hold, shape, words, from, key })
     }
