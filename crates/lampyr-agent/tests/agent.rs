@@ -99,7 +99,7 @@ fn a_dialled_port_that_says_no_more_may_still_listen() {
     let port = listener.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
         let mut peer = listener.accept().unwrap().0;
-        peer.write_all(&[b'x'; 300_000]).unwrap();
+        peer.write_all(&vec![b'x'; 300_000]).unwrap();
         peer.shutdown(std::net::Shutdown::Write).unwrap();
         let mut heard = String::new();
         peer.read_to_string(&mut heard).unwrap();

@@ -78,16 +78,16 @@ pub(crate) async fn suggestion(network: &Network) -> io::Result<Vec<String>> {
 }
 
 /// What went over the network since then.
-pub(crate) async fn since(network: &Network, mark: Mark) -> Box<NetUse> {
+pub(crate) async fn since(network: &Network, mark: Mark) -> NetUse {
     told(network.since(mark).await)
 }
 
 /// All that went over a network that there may be.
 pub(crate) async fn total(network: Option<Arc<Network>>) -> Option<Box<NetUse>> {
-    Some(told(network?.total().await))
+    Some(Box::new(told(network?.total().await)))
 }
 
-fn told((traffic, denied): (Traffic, Vec<lampyr_net::Denied>)) -> Box<NetUse> {
+fn told((traffic, denied): (Traffic, Vec<lampyr_net::Denied>)) -> NetUse {
     let denied = denied.into_iter().map(|denied| Denied {
         host: denied.host,
         port: denied.port,
@@ -96,10 +96,10 @@ fn told((traffic, denied): (Traffic, Vec<lampyr_net::Denied>)) -> Box<NetUse> {
         rule_hint: denied.rule_hint,
         count: denied.count,
     });
-    Box::new(NetUse {
+    NetUse {
         sent: traffic.sent,
         received: traffic.received,
         connections: traffic.connections,
         denied: denied.collect(),
-    })
+    }
 }
