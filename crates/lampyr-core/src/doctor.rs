@@ -1,10 +1,12 @@
 //! `doctor`: what this host has, what it lacks, and what to do.
 
+mod network;
 mod registries;
 
 use std::path::Path;
 
 use lampyr_image::{Arch, Image, ImageError, Kit};
+use lampyr_net::Outlook;
 use lampyr_store::Store;
 
 use crate::{AccelChoice, Error, HostSettings, Present, accel};
@@ -45,8 +47,9 @@ pub struct Report {
 }
 
 /// Looks at everything that a run needs. With `fix`, what is missing and can
-/// be made without root is made: the guest kit and the default image.
-pub async fn doctor(settings: &HostSettings, fix: bool) -> Report {
+/// be made without root is made: the guest kit and the default image. `proxy`
+/// is a variable of this process's that names a proxy.
+pub async fn doctor(settings: &HostSettings, proxy: Option<&str>, fix: bool) -> Report {
     let mut accel = "none".to_owned();
     let store = match Store::open(&settings.home) {
         Ok(store) => store,
@@ -63,6 +66,7 @@ pub async fn doctor(settings: &HostSettings, fix: bool) -> Report {
     if let Some(kit) = kit.filter(|_| checks[0].severity < Severity::Error) {
         accel = accelerator(&store, &kit, settings, &mut checks).await;
     }
+    checks.extend(network::checks(&Outlook::here(network::WAIT).await, proxy));
     checks.extend(registries::checks(&store, &settings.registries).await);
     checks.push(leftovers(settings));
     Report { accel, checks }

@@ -78,8 +78,8 @@ pub(crate) async fn suggestion(network: &Network) -> io::Result<Vec<String>> {
 }
 
 /// What went over the network since then.
-pub(crate) async fn since(network: &Network, mark: Mark) -> Box<NetUse> {
-    Box::new(told(network.since(mark).await))
+pub(crate) async fn since(network: &Network, mark: Mark) -> NetUse {
+    told(network.since(mark).await)
 }
 
 /// All that went over a network that there may be.

@@ -8,7 +8,7 @@
 mod seal;
 mod sys;
 
-pub use seal::Seal;
+pub use seal::{Means, Seal};
 
 use std::fs;
 use std::os::fd::RawFd;

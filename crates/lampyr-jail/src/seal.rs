@@ -24,6 +24,24 @@ impl Seal {
     }
 }
 
+/// What a system has to seal a process with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Means {
+    /// The version of its Landlock; `None`: it has none, and the filter of calls
+    /// is all that keeps a sealed process from files.
+    pub landlock: Option<u32>,
+    /// Whether calls can be filtered; without that a process cannot be sealed.
+    /// `None`: on this system nothing is.
+    pub filter: Option<bool>,
+}
+
+impl Means {
+    /// What this system has.
+    pub fn here() -> Self {
+        sys::means()
+    }
+}
+
 #[cfg(all(test, target_os = "linux"))]
 #[allow(
     clippy::unwrap_used,
@@ -40,6 +58,8 @@ mod tests {
     use crate::Jail;
 
     const PORT: &str = "PORT_OF_THIS_TEST";
+    /// Makes somebody hear of what comes on a socket, by a signal.
+    const FIOSETOWN: libc::Ioctl = 0x8901;
 
     #[test]
     fn a_sealed_process_has_its_connections_and_nothing_else() {
@@ -61,6 +81,7 @@ mod tests {
         let (mut one, mut other) = UnixStream::pair().unwrap();
         let open = File::open("/proc/self/status").unwrap();
         let seal = Seal { identity: Identity::for_vm(7), max_memory: 64 << 20 };
+        assert_eq!(Means::here().filter, Some(true));
         seal.close().unwrap();
         for path in ["/etc/passwd", "/etc/resolv.conf", "/proc/self/status", "/tmp", "/"] {
             assert!(File::open(path).is_err(), "{path} can be opened");
@@ -71,16 +92,21 @@ mod tests {
         assert!(std::thread::Builder::new().spawn(|| ()).is_err(), "there can be threads");
         assert!(UnixStream::connect("/run/dbus/system_bus_socket").is_err());
         assert!(UnixStream::pair().is_err() && TcpListener::bind("127.0.0.1:0").is_err());
-        // SAFETY: plain system calls.
+        let parent = std::os::unix::process::parent_id();
+        // SAFETY: plain system calls; the last reads a number that lives.
         let made = unsafe {
             [
                 libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, 0),
                 libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) as libc::c_int,
                 libc::unshare(libc::CLONE_NEWUSER),
                 libc::kill(libc::getppid(), 0),
+                // Nor is there a way around the one above.
+                libc::syscall(libc::SYS_tgkill, libc::getppid(), libc::getppid(), 0) as libc::c_int,
+                libc::fcntl(0, libc::F_SETOWN, libc::getppid()),
+                libc::ioctl(0, FIOSETOWN, &raw const parent),
             ]
         };
-        assert_eq!(made, [-1; 4]);
+        assert_eq!(made, [-1; 7]);
         assert!(Vec::<u8>::new().try_reserve_exact(65 << 20).is_err(), "memory has no bound");
         // What it is for still works.
         std::io::Write::write_all(&mut one, b"x").unwrap();

@@ -12,7 +12,7 @@ use std::io;
 use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::{Identity, Jail, Seal};
+use crate::{Identity, Jail, Means, Seal};
 
 /// Enters the jail: runs in the child, between fork and exec.
 pub(crate) fn enter(jail: &Jail) -> io::Result<()> {
@@ -44,6 +44,10 @@ pub(crate) fn seal(seal: &Seal) -> io::Result<()> {
     limit(Resource::Nproc, 0)?;
     imp::renounce()?;
     imp::seal()
+}
+
+pub(crate) fn means() -> Means {
+    imp::means()
 }
 
 fn limit(what: Resource, most: u64) -> io::Result<()> {

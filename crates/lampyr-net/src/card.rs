@@ -5,18 +5,16 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use lampyr_proto::Card;
 
 use crate::entropy;
+use crate::outlook::INTERNET;
 use crate::peer::Peer;
 use crate::reach::{Reach, reach};
-
-/// An address of the internet's; nothing is sent there.
-const INTERNET: Ipv6Addr = Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888);
 
 /// A card that no other sandbox is likely to have.
 pub(crate) fn random() -> Card {
     let [net @ .., mac, high, low]: [u8; 6] = entropy::bytes();
     let [first, second, third] = net;
     // A host that has no way there itself spares its guests the detour.
-    let away = reach(INTERNET.into()) == Reach::Away;
+    let away = reach(INTERNET.1.into()) == Reach::Away;
     let group = u16::from_be_bytes([high, low]);
     let v6 = Ipv6Addr::new(0xfd6c, 0x616d, 0x7079, group, 0, 0, 0, 2);
     Card {

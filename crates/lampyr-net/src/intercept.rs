@@ -142,6 +142,11 @@ impl Interceptor {
     }
 }
 
+/// Whether this host has what it takes to verify a server.
+pub(crate) fn can_verify() -> Result<(), rustls::Error> {
+    client().map(drop)
+}
+
 /// A client that trusts whom this host trusts.
 fn client() -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut client = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -59,6 +59,13 @@ async fn told(line: &mut UnixStream) -> io::Result<Vec<SocketAddr>> {
     hear(line, MAX_LIST).await
 }
 
+/// Whether a server answers within this time, whatever it says.
+pub(crate) async fn answers(server: SocketAddr, wait: Duration) -> bool {
+    // Every server can tell of this one by itself.
+    let Ok(name) = Domain::parse("localhost") else { return false };
+    matches!(timeout(wait, ask(server, &name, Kind::V4)).await, Ok(Ok(_)))
+}
+
 /// Asks for a name, each server once.
 pub(crate) async fn resolve(servers: &Servers, name: &Domain, kind: Kind) -> Said {
     for server in servers.now().await {

@@ -229,6 +229,11 @@ pub(crate) const ALL: [&Variable; 22] = [
     &NO_COLOR,
 ];
 
+/// What tells programs of a proxy. The HTTP client heeds them; here it is only
+/// asked whether they are set.
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 /// The table as a section of `--help`.
 pub(crate) fn help() -> String {
     let mut text = "Environment:".to_owned();
@@ -248,13 +253,19 @@ pub(crate) struct Env(BTreeMap<&'static str, OsString>);
 impl Env {
     /// What this process was given.
     pub(crate) fn of_process() -> Self {
-        let set = |v: &&Variable| std::env::var_os(v.name).map(|value| (v.name, value));
-        Self(ALL.iter().filter_map(set).collect())
+        let set = |name| std::env::var_os(name).map(|value| (name, value));
+        Self(ALL.iter().map(|v| v.name).chain(PROXIES).filter_map(set).collect())
     }
 
     /// The value of `variable`; an empty one is none.
     pub(crate) fn get(&self, variable: &Variable) -> Option<&OsStr> {
         self.0.get(variable.name).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that names a proxy.
+    pub(crate) fn proxy(&self) -> Option<&'static str> {
+        let is_set = |name: &&str| self.0.get(name).is_some_and(|value| !value.is_empty());
+        PROXIES.into_iter().find(is_set)
     }
 
     /// The value of a variable that whoever typed the arguments named.
@@ -286,5 +297,7 @@ mod tests {
     #[test]
     fn an_empty_variable_is_none() {
         assert_eq!(Env::of(&[("LAMPYR_CPUS", "")]).get(&CPUS), None);
+        let proxies = Env::of(&[("HTTPS_PROXY", ""), ("http_proxy", "http://10.0.0.1:3128")]);
+        assert_eq!(proxies.proxy(), Some("http_proxy"));
     }
 }

@@ -96,7 +96,7 @@ impl Meter {
     /// Adds what was counted to how the command ended.
     pub(super) async fn read(self, exited: &mut Exited) {
         if let Some((mark, network)) = self.0 {
-            exited.net = Some(network::since(&network, mark).await);
+            exited.net = Some(Box::new(network::since(&network, mark).await));
         }
     }
 }

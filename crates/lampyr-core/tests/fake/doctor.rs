@@ -11,7 +11,7 @@ use lampyr_types::NoProgress;
 use crate::world::{World, in_time, no_network, no_registries};
 
 async fn checks(world: &World) -> Vec<Check> {
-    in_time(doctor(&world.settings(), false)).await.checks
+    in_time(doctor(&world.settings(), None, false)).await.checks
 }
 
 async fn check(world: &World, id: &str) -> Check {

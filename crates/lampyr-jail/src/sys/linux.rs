@@ -2,6 +2,7 @@ mod calls;
 
 use std::io;
 
+use crate::Means;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, RulesetStatus, Scope,
 };
@@ -33,6 +34,21 @@ pub(super) fn keep_nothing() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// What this kernel has.
+pub(super) fn means() -> Means {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: asked for its version it is given no rules, and reads none.
+    let version = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, VERSION)
+    };
+    // SAFETY: without a filter, which it refuses, it only says whether it takes one.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::null::<u8>(), 0, 0)
+    };
+    let takes = refused == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT);
+    Means { landlock: u32::try_from(version).ok().filter(|v| *v > 0), filter: Some(takes) }
 }
 
 /// Shuts the file system, and all calls but those that a network needs.

@@ -25,7 +25,8 @@ pub(super) fn doctor(
     let progress = progress(world, printer);
     let looked = super::block_on(unless_interrupted(async {
         let fetched = if args.fix { wiring::fetch_qemu(&host, &*progress) } else { Ok(()) };
-        let report = core::doctor(&wiring::host(host, progress)?, args.fix).await;
+        let report =
+            core::doctor(&wiring::host(host, progress)?, world.env.proxy(), args.fix).await;
         Ok((report, fetched))
     }))??;
     let (mut report, fetched) = match looked {
