@@ -328,7 +328,9 @@ print('sent')
 ";
         let before = memory(&session);
         assert_eq!(run(flood).success(), "sent\n");
-        assert!(lab.heard("opened").len() < 10_100);
+        // Where the network keeps up, each is opened once.
+        let opened = lab.heard("opened").len();
+        assert!(opened <= 10_100, "{opened} were opened");
         let grown = memory(&session).saturating_sub(before);
         assert!(grown < 40 << 10, "the flood took {grown} KiB");
         let deadline = Instant::now() + MINUTE;
