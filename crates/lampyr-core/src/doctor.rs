@@ -175,7 +175,7 @@ fn leftovers(settings: &HostSettings) -> Check {
         count => Check {
             severity: Severity::Warning,
             fix: Some("lampyr clean".into()),
-            ..info("leftovers", "leftovers", format!("{count} things"))
+            ..info("leftovers", "leftovers", format!("{count} to remove"))
         },
     }
 }

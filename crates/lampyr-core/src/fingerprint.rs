@@ -3,7 +3,10 @@
 //! A template's memory is too large to hash at each launch. But nothing
 //! changes a file without changing what `stat` says of it, down to the
 //! nanosecond of the inode's last change, which no program can set. So: a file
-//! whose `stat` is as recorded is taken as it is; any other is hashed.
+//! whose `stat` is as recorded is taken as it is; any other is hashed. A name
+//! more or less changes an inode, too: each fork and snapshot links parts of a
+//! template, and the launches after it would hash all of it. Where the number of
+//! names is another one, the time of the last write decides.
 
 use std::fs::File;
 use std::io;
@@ -26,6 +29,17 @@ struct Stat {
     inode: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+    /// How many names it has; 0 where older versions recorded none.
+    #[serde(default)]
+    links: u64,
+}
+
+impl Stat {
+    /// Whether nothing happened to a file but that it got or lost names.
+    fn differs_in_names(&self, now: &Self) -> bool {
+        let but_names = Self { changed: now.changed, links: now.links, ..self.clone() };
+        self.links != 0 && self.links != now.links && but_names == *now
+    }
 }
 
 /// What became of a file since it was recorded.
@@ -55,6 +69,9 @@ impl Fingerprint {
         if stat == self.stat {
             return Ok(Verdict::Same);
         }
+        if self.stat.differs_in_names(&stat) {
+            return Ok(Verdict::Touched(Self { stat, ..self.clone() }));
+        }
         let found = Self { size, digest: digest(file, size)?, stat };
         Ok(if found.digest == self.digest { Verdict::Touched(found) } else { Verdict::Changed })
     }
@@ -64,7 +81,7 @@ fn look(file: &File) -> io::Result<(u64, Stat)> {
     let meta = file.metadata()?;
     let modified = (meta.mtime(), meta.mtime_nsec());
     let changed = (meta.ctime(), meta.ctime_nsec());
-    Ok((meta.len(), Stat { inode: meta.ino(), modified, changed }))
+    Ok((meta.len(), Stat { inode: meta.ino(), modified, changed, links: meta.nlink() }))
 }
 
 /// A digest of all that is not a hole, and where it lies. All-zero blocks
@@ -143,5 +160,22 @@ mod tests {
         file.write_all_at(b"Y", 33 << 20).unwrap();
         file.set_modified(modified).unwrap();
         assert_eq!(record.check(&file).unwrap(), Verdict::Changed);
+    }
+
+    #[test]
+    fn another_name_alone_is_no_reason_to_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = sparse(dir.path());
+        let record = Fingerprint::of(&file).unwrap();
+        // A digest that no content has shows whether the content was looked at.
+        let unhashed = Fingerprint { digest: "none".into(), ..record.clone() };
+        std::fs::hard_link(dir.path().join("f"), dir.path().join("g")).unwrap();
+        let Verdict::Touched(linked) = unhashed.check(&file).unwrap() else { panic!("hashed") };
+        assert_eq!(linked.check(&file).unwrap(), Verdict::Same);
+
+        file.write_all_at(b"Y", 33 << 20).unwrap();
+        assert_eq!(record.check(&file).unwrap(), Verdict::Changed);
+        let old = Stat { links: 0, ..record.stat };
+        assert!(!old.differs_in_names(&linked.stat), "what is not known says nothing");
     }
 }

@@ -115,6 +115,32 @@ fn five_forks_go_five_ways_and_their_template_goes_with_the_last() {
     own.assert_tidy();
 }
 
+/// How many processes of the agent wait on the second processor. `None` where
+/// none ever does: it is not emulated.
+fn waiting(session: &Session<'_>) -> Option<u32> {
+    let seen = session.sh("grep -q lampyr.warm /proc/cmdline || exit 0; \
+                           for p in /proc/[0-9]*; do \
+                           [ \"$(cat $p/comm)\" = init ] && cat $p/status; done | \
+                           grep -c 'Cpus_allowed_list:.1$'; :");
+    seen.success().trim().parse().ok()
+}
+
+#[test]
+fn only_a_fork_that_wakes_up_alone_warms_its_second_processor() {
+    let own = TestContext::fresh();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let parent = Session::start(&own, &SMALL);
+    let crowd = fork(&own, &parent, &["--count", &(processors / 2 + 1).to_string()]);
+    if waiting(&parent).is_none() || processors < 2 {
+        return;
+    }
+    for fork in &crowd {
+        assert_eq!(waiting(fork), Some(1));
+    }
+    let alone = fork(&own, &parent, &[]);
+    eventually("its second processor was not warmed", || waiting(&alone[0]) == Some(0));
+}
+
 #[test]
 fn a_fork_of_a_fork_has_what_both_had() {
     let own = TestContext::fresh();
