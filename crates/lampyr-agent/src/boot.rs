@@ -12,8 +12,9 @@ use rustix::fs::inotify;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::card;
+use crate::card::Slot;
 use crate::cgroup::Cgroups;
+use crate::netlink::{Kernel, link};
 
 /// How long the host's devices may take to appear.
 const DEVICE_WAIT: Duration = Duration::from_secs(20);
@@ -38,7 +39,9 @@ pub(crate) fn boot() -> io::Result<Guest> {
     if Path::new(ROOT_DISK).exists() {
         enter_root()?;
         finish_userland()?;
-        card::prepare()?;
+        if let Some(card) = Slot::open()? {
+            card.prepare()?;
+        }
     }
     Ok(Guest { port, cgroups: Cgroups::prepare() })
 }
@@ -159,14 +162,7 @@ fn finish_userland() -> io::Result<()> {
 }
 
 fn loopback_up() -> io::Result<()> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: an ifreq is plain data, and all zeroes is a valid one.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the ioctl reads the request, which outlives the call.
-    let done =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // The first interface of every kernel.
+    let loopback = link(1, libc::IFF_UP as u32, &[]);
+    Kernel::of_cards()?.order(libc::RTM_NEWLINK, 0, &loopback)
 }

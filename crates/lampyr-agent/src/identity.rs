@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use lampyr_proto::Resumed;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
-use crate::card;
+use crate::card::Slot;
 use crate::trust::trust;
 
 /// How far a new identity may reach.
@@ -28,6 +28,7 @@ pub(crate) struct Identity {
     random: File,
     /// A guest without a root disk has no such file and no need of one.
     machine_id: Option<File>,
+    card: Option<Slot>,
 }
 
 impl Identity {
@@ -38,15 +39,18 @@ impl Identity {
         }
         let random = File::options().write(true).open("/dev/urandom")?;
         let machine_id = File::options().write(true).open("/run/machine-id").ok();
-        Ok(Some(Self { random, machine_id }))
+        Ok(Some(Self { random, machine_id, card: Slot::open()? }))
     }
 
     /// Puts a new identity in force: randomness, clock, names.
-    pub(crate) fn assume(&self, new: &Resumed) -> io::Result<()> {
+    pub(crate) fn assume(&mut self, new: &Resumed) -> io::Result<()> {
         reseed(&self.random, &new.entropy)?;
         set_clock(new.clock_ns)?;
         rustix::system::sethostname(new.hostname.as_bytes())?;
-        new.card.as_ref().map_or(Ok(()), card::assume)?;
+        if let Some(card) = &new.card {
+            let none = || io::Error::other("this machine has no card");
+            self.card.as_mut().ok_or_else(none)?.assume(card)?;
+        }
         new.authority.as_deref().map_or(Ok(()), trust)?;
         match &self.machine_id {
             Some(file) => file.write_all_at(format!("{}\n", new.machine_id).as_bytes(), 0),

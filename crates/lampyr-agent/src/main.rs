@@ -25,6 +25,7 @@ mod file;
 #[cfg(target_os = "linux")]
 mod identity;
 mod mount;
+mod netlink;
 mod orphan;
 #[cfg(target_os = "linux")]
 mod place;

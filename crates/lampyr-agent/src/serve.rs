@@ -228,7 +228,7 @@ impl Server {
 
     fn resume(&mut self, stream: u32, new: &Resumed) -> io::Result<()> {
         self.warm(new.crowd);
-        let assumed = self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(new));
+        let assumed = self.identity.as_mut().map_or(Ok(()), |identity| identity.assume(new));
         match assumed.and_then(|()| self.be_cut_off()) {
             Ok(()) => {
                 self.nobody = false;
