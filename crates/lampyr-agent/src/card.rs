@@ -66,7 +66,7 @@ impl Slot {
     pub(crate) fn assume(&mut self, card: &Card) -> io::Result<()> {
         let was = self.held.replace(*card);
         let mac = attribute(libc::IFLA_ADDRESS, &card.mac);
-        self.kernel.order(libc::RTM_NEWLINK, 0, &link(self.index, 0, &mac))?;
+        self.kernel.order(libc::RTM_SETLINK, 0, &link(self.index, 0, &mac))?;
         self.kernel.order(libc::RTM_NEWADDR, PUT, &self.address(card.v4.into()))?;
         if !card.v6.is_unspecified() {
             unless_absent(self.kernel.order(
