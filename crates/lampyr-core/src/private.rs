@@ -52,6 +52,7 @@ pub(crate) struct Place {
     store: Store,
     network: Name,
     mark: PathBuf,
+    wire_at: PathBuf,
 }
 
 impl Place {
@@ -77,7 +78,8 @@ impl Place {
         std::fs::create_dir_all(&network).map_err(at(&network))?;
         let mark = network.join(peer.name.as_str());
         write_json(&mark, &PeerRecord { format: FORMAT, sid, peer })?;
-        Ok((Self { store: store.clone(), network: private.network.clone(), mark }, wire))
+        let (store, network, wire_at) = (store.clone(), private.network.clone(), dir.join(SOCKET));
+        Ok((Self { store, network, mark, wire_at }, wire))
     }
 }
 
@@ -85,6 +87,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         // What cannot be removed now, `clean` removes.
         let Ok(_alone) = lock(&self.store, &self.network) else { return };
+        // Who goes back in time takes a place anew, in the same directory.
+        let _ = std::fs::remove_file(&self.wire_at);
         let _ = std::fs::remove_file(&self.mark);
         let _ = self.mark.parent().map(std::fs::remove_dir);
     }
@@ -196,6 +200,10 @@ mod tests {
         let found = private_network(store.root(), &name).unwrap();
         let names: Vec<_> = found.peers.iter().map(|record| record.peer.name.as_str()).collect();
         assert_eq!(names, ["db", &sandbox::hostname(two.0)]);
+
+        // Who gives its place up may take one again.
+        drop(second);
+        let (second, _wire) = Place::take(&store, &lan(None), two.0, &two.1).unwrap();
 
         // Whoever died has no place any more, and left nothing that is in the way.
         std::mem::forget(first);

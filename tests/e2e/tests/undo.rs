@@ -157,3 +157,27 @@ fn the_clock_is_right_however_often_a_session_stood_still() {
     session.stop();
     own.assert_tidy();
 }
+
+#[test]
+fn who_goes_back_is_on_its_private_network_still() {
+    let own = TestContext::apart();
+    let on_lan = |name| {
+        let words = [SMALL.as_slice(), &["--network", "lan", "--name", name]].concat();
+        Session::start(&own, &words)
+    };
+    let (one, two) = (on_lan("one"), on_lan("two"));
+    one.sh("echo bad > /root/file").success();
+    for _ in 0..2 {
+        one.sh("echo worse > /root/file").success();
+        undo(&one, &own, &[]).json();
+    }
+    assert_eq!(one.sh("cat /root/file").success(), "bad\n");
+    // Nobody listens there, which only its own kernel can say.
+    for (from, to) in [(&two, "one"), (&one, "two")] {
+        let asked = from.sh(&format!("bash -c 'echo > /dev/tcp/{to}/7000'"));
+        let said = asked["stderr"].as_str().unwrap();
+        assert!(said.contains("Connection refused"), "{to}: {said}");
+    }
+    own.lampyr(["network", "stop", "lan"]).finish();
+    own.assert_tidy();
+}
