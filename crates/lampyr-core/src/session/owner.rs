@@ -433,11 +433,11 @@ impl Session {
     }
 
     /// Remembers what the machine is, where that was asked for and `exec` may
-    /// change it.
-    pub(super) async fn remember(&self, exec: &Exec) -> Result<(), Failure> {
-        let Some(command) = changes(exec).filter(|_| self.remembers) else { return Ok(()) };
+    /// change it; the number of the point.
+    pub(super) async fn remember(&self, exec: &Exec) -> Result<Option<u64>, Failure> {
+        let Some(command) = changes(exec).filter(|_| self.remembers) else { return Ok(None) };
         let remembered = self.order(|answer| Order::Remember(command, answer)).await?;
-        remembered.map_err(|e| e.to_failure())
+        remembered.map(Some).map_err(|e| e.to_failure())
     }
 
     pub(super) async fn log(&self) -> Result<Event, Failure> {
@@ -445,6 +445,7 @@ impl Session {
     }
 
     pub(super) async fn undo(&self, to: Option<u64>) -> Result<Event, Failure> {
+        let _turn = self.jobs.turn().await;
         let undone = self.order(|answer| Order::Undo(to, answer)).await?;
         match undone {
             Ok(point) => Ok(Event::Points(vec![point])),

@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use lampyr_proto::Failure;
 use lampyr_store::{Part, Store};
-use lampyr_types::SandboxId;
+use lampyr_types::{Name, SandboxId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
@@ -25,6 +26,8 @@ const MAX_REPLY: u64 = 64 * 1024;
 pub enum OwnerReply {
     /// The session is there.
     Ready(SandboxId),
+    /// A session that lives has its name.
+    Taken(Name),
     /// It could not be started.
     Failed {
         /// The kind's word.
@@ -38,9 +41,11 @@ pub enum OwnerReply {
 
 impl From<Result<SandboxId, Error>> for OwnerReply {
     fn from(started: Result<SandboxId, Error>) -> Self {
-        match started.map_err(|e| e.to_failure()) {
+        match started {
             Ok(sid) => Self::Ready(sid),
-            Err(lampyr_proto::Failure { kind, message, hint, .. }) => {
+            Err(Error::NameTaken(name)) => Self::Taken(name),
+            Err(e) => {
+                let Failure { kind, message, hint, .. } = e.to_failure();
                 Self::Failed { kind, message, hint }
             }
         }
@@ -51,8 +56,9 @@ impl From<OwnerReply> for Result<SandboxId, Error> {
     fn from(reply: OwnerReply) -> Self {
         match reply {
             OwnerReply::Ready(sid) => Ok(sid),
+            OwnerReply::Taken(name) => Err(Error::NameTaken(name)),
             OwnerReply::Failed { kind, message, hint } => {
-                Err(lampyr_proto::Failure { kind, message, hint, host_us: None }.into())
+                Err(Failure { kind, message, hint, host_us: None }.into())
             }
         }
     }
