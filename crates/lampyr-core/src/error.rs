@@ -48,9 +48,7 @@ pub enum Error {
         code: i32,
     },
     /// A step of a build failed.
-    #[error(
-        "step {index} of {count} ({what}) failed with exit code {code}, and no snapshot was made"
-    )]
+    #[error("step {index} of {count} ({what}) {end}, and no snapshot was made")]
     SetupStep {
         /// Which, counted from 1.
         index: usize,
@@ -59,7 +57,7 @@ pub enum Error {
         /// What it was for.
         what: String,
         /// How it ended.
-        code: i32,
+        end: StepEnd,
         /// The builder had no network.
         sealed: bool,
     },
@@ -240,6 +238,47 @@ pub enum Error {
     },
 }
 
+/// How a step of a build ended that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepEnd {
+    /// With this exit code.
+    #[error("failed with exit code {0}")]
+    Exit(i32),
+    /// It was ended: it had run for as long as a step may.
+    #[error("ran longer than {0}")]
+    Late(Span),
+    /// Something else came between.
+    #[error("broke off: {0}")]
+    Broken(Box<Error>),
+}
+
+impl StepEnd {
+    /// Its exit code; -1 where it did not end by itself.
+    pub fn code(&self) -> i32 {
+        if let Self::Exit(code) = self { *code } else { -1 }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Exit(_) => ErrorKind::ConnectionFailed,
+            Self::Late(_) => ErrorKind::Timeout,
+            Self::Broken(e) => e.kind(),
+        }
+    }
+
+    /// A next step, after a look at what it said.
+    fn hint(&self, sealed: bool) -> String {
+        match self {
+            Self::Exit(_) if sealed => "--debug-builder keeps the VM; without `net` the builder \
+                has no network, and nothing is fetched"
+                .into(),
+            Self::Exit(_) => "--debug-builder keeps the VM".into(),
+            Self::Late(_) => "--step-timeout gives it longer".into(),
+            Self::Broken(e) => e.hint().unwrap_or_else(|| "try again".into()),
+        }
+    }
+}
+
 /// What stood in the way of what was to be done with a guest's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFault {
@@ -324,6 +363,7 @@ impl Error {
             | Self::SnapshotNeeded { .. }
             | Self::File { .. }
             | Self::NoCommand(_) => ErrorKind::Usage,
+            Self::SetupStep { end, .. } => end.kind(),
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
@@ -355,10 +395,8 @@ impl Error {
             }
             Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
             Self::NoWorkdir(dir) => Some(format!("make it in a step: mkdir -p {dir}")),
-            Self::SetupStep { sealed, .. } => {
-                let opened = "; without `net` the builder has no network, and nothing is fetched";
-                let opened = if *sealed { opened } else { "" };
-                Some(format!("what it said is above; --debug-builder keeps the VM{opened}"))
+            Self::SetupStep { end, sealed, .. } => {
+                Some(format!("what it said is above; {}", end.hint(*sealed)))
             }
             Self::Step { .. } => Some("what it said is above; a VM has no network".into()),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),

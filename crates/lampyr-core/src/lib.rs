@@ -66,7 +66,7 @@ pub use build::{
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use create::{CreateRequest, create_image};
 pub use doctor::{Check, Report, Severity, doctor};
-pub use error::{Error, FileFault, RunError};
+pub use error::{Error, FileFault, RunError, StepEnd};
 pub use fork::{ForkRequest, Forked, fork};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};

@@ -75,7 +75,7 @@ impl App {
         wanted: ForkRequest,
     ) -> Result<(Vec<SandboxId>, Duration), Error> {
         let host = self.host().await?;
-        let Forked { sessions, pause } = fork(host, word, wanted, &self.settings.owner).await?;
+        let Forked { sessions, pause, .. } = fork(host, word, wanted, &self.settings.owner).await?;
         let sids = sessions.iter().map(|(sid, _)| *sid).collect();
         if wanted.attached {
             locked(&self.leashes).extend(sessions);

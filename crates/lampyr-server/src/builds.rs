@@ -61,7 +61,7 @@ pub(crate) struct BuiltView {
 impl BuildAsk {
     /// Checks everything; touches nothing.
     fn read(self, app: &App) -> Answer<(BuildPlan, BuildOptions)> {
-        let timeout = self.step_timeout.as_deref().map(|text| ask::span("step_timeout", text));
+        let timeout = self.step_timeout.as_deref().map(|text| ask::timeout("step_timeout", text));
         let options = BuildOptions {
             overwrite: self.overwrite.unwrap_or(true),
             keep_builder: self.debug_builder,
@@ -169,7 +169,8 @@ impl Follower {
 /// An error as the object of every answer, and what a step had to do with it.
 fn failure(error: Error, tail: &[u8]) -> Value {
     let step = match &error {
-        Error::SetupStep { index, count, what, code, .. } => {
+        Error::SetupStep { index, count, what, end, .. } => {
+            let code = end.code();
             json!({"index": index, "count": count, "description": what, "exit_code": code})
         }
         _ => Value::Null,

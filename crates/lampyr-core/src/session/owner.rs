@@ -17,7 +17,7 @@ use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, SessionRequest, memory, network, wish};
+use crate::{Error, Host, SessionRequest, fork, memory, network, wish};
 
 use super::answer::{answer, changes, no_card, stopped, undone};
 use super::clock::{self, WallClock};
@@ -120,18 +120,27 @@ pub async fn own_session(
             let forwarding = forwards.serve(move || leads.channel(), move || busy.busy());
             let keep = Keep::new(host, sandbox, request);
             let served = serve(host, keep, orders, listener, forwarding, &session);
+            let orphaned = async {
+                orphaned.await;
+                let kept = fork::is_kept(&host.store, &request.origin);
+                if kept { Happening::Detached } else { Happening::Orphaned }
+            };
             hear_of(orphaned, &session, served).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
 }
 
-/// Serves, and tells the session once when it is orphaned.
-async fn hear_of(orphaned: impl Future<Output = ()>, session: &Session, served: impl Future) {
+/// Serves, and tells the session once when its leash is gone.
+async fn hear_of(
+    unleashed: impl Future<Output = Happening>,
+    session: &Session,
+    served: impl Future,
+) {
     tokio::pin!(served);
     tokio::select! {
         _ = &mut served => return,
-        () = orphaned => session.live(Happening::Orphaned),
+        what = unleashed => session.live(what),
     }
     served.await;
 }
