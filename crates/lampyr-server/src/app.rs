@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lampyr_core::{
-    Error, ForkRequest, Forked, Host, Leash, SessionClient, SessionRequest, fork, session_id,
-    start_attached, start_session, stop_session,
+    Error, ForkRequest, Forked, Host, Leash, SessionClient, SessionRequest, fork, prepare_session,
+    session_id, start_attached, start_session, stop_session,
 };
 use lampyr_store::Store;
 use lampyr_types::SandboxId;
@@ -50,6 +50,11 @@ impl App {
     /// The host; opening it may take long the first time.
     pub(crate) async fn host(&self) -> Result<&Host, Error> {
         self.host.get_or_try_init(|| Host::open(&self.settings.host)).await
+    }
+
+    /// Looks for what a sandbox is made of, as [`prepare_session`] does.
+    pub(crate) async fn prepare(&self, request: &SessionRequest) -> Result<(), Error> {
+        prepare_session(self.host().await?, request).await
     }
 
     /// Starts a sandbox, attached to this process or not.

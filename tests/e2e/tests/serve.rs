@@ -90,8 +90,26 @@ fn a_sandbox_is_as_it_was_asked_for_or_not_at_all() {
         let (status, told) = server.json("POST", "/v1/sandboxes", &bad);
         assert_eq!((status, &told["error"]), (400, &json!("usage")), "{bad}: {told}");
     }
-    let (status, told) = server.json("POST", "/v1/sandboxes", &json!({"image": "no-such-image"}));
+    // Whatever is not there is said before the earlier one is stopped.
+    let image = json!({"image": "no-such-image", "name": name});
+    let (status, told) = server.json("POST", "/v1/sandboxes", &image);
     assert_eq!(status, 404, "{told}");
+    let (status, _) = server.get(&format!("/v1/sandboxes/{}", second["id"].as_str().unwrap()));
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn of_two_who_take_a_name_at_once_one_hears_that_it_is_taken() {
+    let context = TestContext::shared();
+    let server = serve(&context);
+    let asked = json!({"name": name("serve-twice")});
+    let start = || server.json("POST", "/v1/sandboxes", &asked);
+    let both = std::thread::scope(|scope| {
+        [(); 2].map(|()| scope.spawn(start)).map(|one| one.join().unwrap())
+    });
+    let lost = both.iter().find(|(status, _)| *status != 201);
+    let (status, told) = lost.expect("one of them is there, and the other in its way");
+    assert_eq!((*status, &told["error"]), (409, &json!("usage")), "{told}");
 }
 
 /// A WebSocket to a command in a sandbox, which was told what to run.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
 use zeroize::Zeroizing;
 
+use crate::mount::Mounts;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest};
 
@@ -97,6 +98,17 @@ pub async fn start_attached(
 
 async fn make_ready(host: &Host, request: &SessionRequest) -> Result<(), Error> {
     check_name(&host.store, request)?;
+    prepare_session(host, request).await
+}
+
+/// Looks for what a session is made of, and makes what takes long the first
+/// time. Whoever ends another session for this one does so after that.
+///
+/// # Errors
+///
+/// Where it could not be started, as far as that is known before.
+pub async fn prepare_session(host: &Host, request: &SessionRequest) -> Result<(), Error> {
+    Mounts::open(&host.store, &request.mounts)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     Template::get(host, &request.origin, shape).await.map(drop)
 }
