@@ -2,6 +2,7 @@
 //! then, saved.
 
 mod config;
+mod step;
 
 use std::process::Command as Program;
 
@@ -13,12 +14,13 @@ use crate::session::start::Leash;
 use crate::snapshot::{self, Snapshot, SnapshotRequest};
 use crate::{
     Access, Command, Error, ExecRequest, FileKind, Host, Origin, Output, SessionClient,
-    SessionRequest, StepEnd, start_attached, stop_session,
+    SessionRequest, start_attached, stop_session,
 };
 
 pub use config::{
     BadConfig, BuildDefaults, BuildPlan, Resources, SetupStep, SnapshotConfig, read_config, schema,
 };
+pub use step::StepEnd;
 
 /// How long the disk may take to have everything.
 const SYNC_WAIT: Span = Span::secs(120);

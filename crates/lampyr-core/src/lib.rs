@@ -61,12 +61,12 @@ use template::Shape;
 
 pub use build::{
     BadConfig, BuildDefaults, BuildOptions, BuildOutput, BuildPlan, Built, Resources, SetupStep,
-    SnapshotConfig, build_snapshot, read_config, schema as snapshot_schema,
+    SnapshotConfig, StepEnd, build_snapshot, read_config, schema as snapshot_schema,
 };
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use create::{CreateRequest, create_image};
 pub use doctor::{Check, Report, Severity, doctor};
-pub use error::{Error, FileFault, RunError, StepEnd};
+pub use error::{Error, FileFault, RunError};
 pub use fork::{ForkRequest, Forked, fork};
 pub use forward::Forward;
 pub use host::{AccelChoice, Engines, Host, HostSettings};

@@ -113,7 +113,11 @@ impl Order {
             env,
             workdir: ask.workdir,
             user: ask.user,
-            timeout: ask.timeout.as_deref().map(|text| ask::timeout("timeout", text)).transpose()?,
+            timeout: ask
+                .timeout
+                .as_deref()
+                .map(|text| ask::timeout("timeout", text))
+                .transpose()?,
             stdin: false,
             terminal: ask.tty.map(Window::from),
         };
