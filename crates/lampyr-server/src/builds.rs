@@ -205,3 +205,22 @@ impl BuildOutput for Follower {
         let _ = self.events.try_send(named("step", &step));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lampyr_core::StepEnd;
+
+    use super::*;
+
+    #[test]
+    fn a_step_that_was_ended_is_named_with_what_it_said() {
+        let end = StepEnd::Late(Span::secs(1));
+        let what = "install".to_owned();
+        let late = Error::SetupStep { index: 2, count: 3, what, end, sealed: true };
+        let told = failure(late, b"said\n");
+        assert_eq!((&told["error"], &told["output"]), (&json!("timeout"), &json!("said\n")));
+        let step = json!({"index": 2, "count": 3, "description": "install", "exit_code": -1});
+        assert_eq!(told["step"], step);
+        assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("--step-timeout")));
+    }
+}
