@@ -454,6 +454,7 @@ impl Session {
     }
 
     pub(super) async fn undo(&self, to: Option<u64>) -> Result<Event, Failure> {
+        // A job belongs to the machine of before or to that of after, and so does its key.
         let _turn = self.jobs.turn().await;
         let undone = self.order(|answer| Order::Undo(to, answer)).await?;
         match undone {
