@@ -91,8 +91,9 @@ pub(crate) fn hold(store: &Store, id: SandboxId) -> Result<(Held, String), Error
 /// Whether what started as this lives on without its leash.
 pub(crate) fn is_kept(store: &Store, origin: &Origin) -> bool {
     let Origin::Fork(id) = origin else { return false };
-    let templates = store.dir(Part::Templates);
-    templates.is_ok_and(|dir| dir.join(format!("{PREFIX}{id}")).join(KEPT).exists())
+    // Where the store is gone already it is not to be made again.
+    let templates = store.root().join(Part::Templates.name());
+    templates.join(format!("{PREFIX}{id}")).join(KEPT).exists()
 }
 
 /// Whether nobody needs a fork's template any more.
