@@ -2,10 +2,12 @@
 //! then, saved.
 
 mod config;
+mod step;
 
 use std::process::Command as Program;
 
-use lampyr_types::{Name, SandboxId, Span};
+use lampyr_store::Lock;
+use lampyr_types::{ErrorKind, Name, SandboxId, Span};
 use tokio::sync::mpsc;
 
 use crate::session::start::Leash;
@@ -18,6 +20,7 @@ use crate::{
 pub use config::{
     BadConfig, BuildDefaults, BuildPlan, Resources, SetupStep, SnapshotConfig, read_config, schema,
 };
+pub use step::StepEnd;
 
 /// How long the disk may take to have everything.
 const SYNC_WAIT: Span = Span::secs(120);
@@ -27,7 +30,7 @@ const SYNC_WAIT: Span = Span::secs(120);
 pub struct BuildOptions {
     /// Whether an earlier snapshot of the name is replaced.
     pub overwrite: bool,
-    /// Whether the builder is left running.
+    /// Whether the builder is left running; then there always is one.
     pub keep_builder: bool,
     /// Whether an earlier one of the same making will do.
     pub cache: bool,
@@ -67,8 +70,11 @@ pub async fn build_snapshot(
 ) -> Result<Built, Error> {
     let made_by = recipe(host, plan).await?;
     let request = plan.snapshot_request(options.overwrite);
+    let _turn = turn(host, plan).await?;
     snapshot::refuse_taken(&host.store, &request.name, request.overwrite)?;
+    // What was made before has no builder any more.
     if options.cache
+        && !options.keep_builder
         && let Some(snapshot) = snapshot::made_by(&host.store, &plan.name, &made_by)?
     {
         return Ok(Built { snapshot, cached: true });
@@ -82,6 +88,18 @@ pub async fn build_snapshot(
         ended?;
     }
     Ok(Built { snapshot, cached: false })
+}
+
+/// Waits until nobody else builds under this name: there is one builder.
+async fn turn(host: &Host, plan: &BuildPlan) -> Result<Lock, Error> {
+    let name = format!("build-{}", plan.builder);
+    if let Some(lock) = host.store.alone(&name)? {
+        return Ok(lock);
+    }
+    let _task = host.progress.begin(&format!("waiting for another build of {}", plan.name));
+    let store = host.store.clone();
+    let waiting = tokio::task::spawn_blocking(move || store.making(&name));
+    Ok(waiting.await.map_err(|e| Error::Agent(e.to_string()))??)
 }
 
 /// What stands for all that a build depends on.
@@ -143,11 +161,14 @@ impl Builder {
             output.room().await;
             output.step(i + 1, count, &what);
             let workdir = self.workdir(plan).await;
-            let code = self.run(plan, step.command(), workdir, timeout, output).await?;
-            if code != 0 {
-                let sealed = plan.net.is_none();
-                return Err(Error::SetupStep { index: i + 1, count, what, code, sealed });
-            }
+            let end = match self.run(plan, step.command(), workdir, timeout, output).await {
+                Ok(0) => continue,
+                Ok(code) => StepEnd::Exit(code),
+                Err(e) if e.kind() == ErrorKind::Timeout => StepEnd::Late(timeout),
+                Err(e) => StepEnd::Broken(Box::new(e)),
+            };
+            let sealed = plan.net.is_none();
+            return Err(Error::SetupStep { index: i + 1, count, what, end, sealed });
         }
         if let (Some(dir), None) = (&plan.workdir, self.workdir(plan).await) {
             return Err(Error::NoWorkdir(dir.clone()));

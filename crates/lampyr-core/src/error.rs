@@ -12,6 +12,7 @@ use lampyr_store::StoreError;
 use lampyr_types::{ErrorKind, Name, Size, Span};
 
 use crate::Usage;
+use crate::build::StepEnd;
 use crate::channel::ChannelError;
 
 /// Why a use-case failed.
@@ -48,9 +49,7 @@ pub enum Error {
         code: i32,
     },
     /// A step of a build failed.
-    #[error(
-        "step {index} of {count} ({what}) failed with exit code {code}, and no snapshot was made"
-    )]
+    #[error("step {index} of {count} ({what}) {end}, and no snapshot was made")]
     SetupStep {
         /// Which, counted from 1.
         index: usize,
@@ -59,7 +58,7 @@ pub enum Error {
         /// What it was for.
         what: String,
         /// How it ended.
-        code: i32,
+        end: StepEnd,
         /// The builder had no network.
         sealed: bool,
     },
@@ -111,6 +110,9 @@ pub enum Error {
     /// The connection to a session broke.
     #[error("the session went away")]
     Disconnected,
+    /// A session has no such job; the sentence says which.
+    #[error("{0}")]
+    NoJob(String),
     /// There is no such pool, and never was.
     #[error("pool '{0}' not found")]
     NoPool(String),
@@ -289,6 +291,9 @@ impl From<RunError> for Error {
 
 impl From<Failure> for Error {
     fn from(told: Failure) -> Self {
+        if told.kind == NO_JOB {
+            return Self::NoJob(told.message);
+        }
         let kind = ErrorKind::from_word(&told.kind).unwrap_or(ErrorKind::ConnectionFailed);
         let took = told.host_us.map(Duration::from_micros);
         Self::Told { kind, message: told.message, hint: told.hint, took }
@@ -298,7 +303,8 @@ impl From<Failure> for Error {
 impl Error {
     /// This failure, for somebody else to be told.
     pub(crate) fn to_failure(&self) -> Failure {
-        let (kind, message) = (self.kind().word().to_owned(), self.to_string());
+        let kind = if matches!(self, Self::NoJob(_)) { NO_JOB } else { self.kind().word() };
+        let (kind, message) = (kind.to_owned(), self.to_string());
         Failure { kind, message, hint: self.hint(), host_us: None }
     }
 
@@ -317,6 +323,7 @@ impl Error {
             | Self::SnapshotNeeded { .. }
             | Self::File { .. }
             | Self::NoCommand(_) => ErrorKind::Usage,
+            Self::SetupStep { end, .. } => end.kind(),
             Self::Told { kind, .. } => *kind,
             _ => ErrorKind::ConnectionFailed,
         }
@@ -348,15 +355,14 @@ impl Error {
             }
             Self::NoCommand(_) => Some("for example: lampyr run \"echo hello\"".into()),
             Self::NoWorkdir(dir) => Some(format!("make it in a step: mkdir -p {dir}")),
-            Self::SetupStep { sealed, .. } => {
-                let opened = "; without `net` the builder has no network, and nothing is fetched";
-                let opened = if *sealed { opened } else { "" };
-                Some(format!("what it said is above; --debug-builder keeps the VM{opened}"))
+            Self::SetupStep { end, sealed, .. } => {
+                Some(format!("what it said is above; {}", end.hint(*sealed)))
             }
             Self::Step { .. } => Some("what it said is above; a VM has no network".into()),
             Self::Timeout(_) => Some("give it longer with --timeout".into()),
             Self::Input(_) => Some("with `< /dev/null` the command has no input".into()),
             Self::NoSession(_) => Some("`lampyr session list` shows those that there are".into()),
+            Self::NoJob(_) => Some("`lampyr exec SID --detach \"...\"` prints a job's name".into()),
             Self::NoPool(_) => Some("`lampyr pool list` shows those that there are".into()),
             Self::DeadSession(_) => Some("`lampyr clean` removes what it left".into()),
             Self::EndedSession(_) => Some("`lampyr session start` starts another".into()),
@@ -397,6 +403,10 @@ impl Error {
         }
     }
 }
+
+/// The kind's word of [`Error::NoJob`] between owner and client. Whoever does not
+/// know it hears that the connection failed.
+const NO_JOB: &str = "no_job";
 
 const MAKE_ROOM: &str = "free some space: `lampyr clean` removes what dead processes left";
 
@@ -448,6 +458,8 @@ pub struct RunError {
     pub started: bool,
     /// What it used, as far as that is known.
     pub usage: Box<Usage>,
+    /// Whether what was asked for is not there.
+    pub missing: bool,
 }
 
 impl From<Error> for RunError {
@@ -459,6 +471,7 @@ impl From<Error> for RunError {
             duration: Duration::ZERO,
             started: false,
             usage: Box::default(),
+            missing: matches!(e, Error::NoJob(_)),
         }
     }
 }

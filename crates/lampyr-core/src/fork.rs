@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use lampyr_store::{Lock, Part, Staging, Store};
+use lampyr_store::{Lock, Part, Staging, Store, at};
 use lampyr_types::SandboxId;
 
 use crate::copy::Copy;
@@ -22,13 +22,16 @@ use crate::{Error, Host, Leash, Origin, SessionClient, SessionRequest, stop_sess
 pub(crate) const PREFIX: &str = "fork-";
 /// The lock in a fork's template that all of its forks share.
 const HELD: &str = "held";
+/// The mark in a fork's template that all of its forks live on without their
+/// leashes: it is there for all of them at once, or for none.
+const KEPT: &str = "kept";
 
 /// Forks to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForkRequest {
     /// How many.
     pub count: u32,
-    /// Whether each ends with its leash.
+    /// Whether each ends with its leash, until [`Forked::keep`].
     pub attached: bool,
     /// Fork it even if it holds secrets. The forks hold none: what is in their
     /// place in the guest opens nothing.
@@ -42,6 +45,19 @@ pub struct Forked {
     pub sessions: Vec<(SandboxId, Leash)>,
     /// How long the one that was forked stood still.
     pub pause: Duration,
+    template: PathBuf,
+}
+
+impl Forked {
+    /// Lets all of them live on without their leashes.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be written down, none does.
+    pub fn keep(&self) -> Result<(), Error> {
+        let mark = self.template.join(KEPT);
+        Ok(std::fs::write(&mark, "").map_err(at(&mark))?)
+    }
 }
 
 /// A share of a fork's template.
@@ -72,6 +88,14 @@ pub(crate) fn hold(store: &Store, id: SandboxId) -> Result<(Held, String), Error
     Ok((Held { lock: Some(Lock::share(&held)?), dir }, key))
 }
 
+/// Whether what started as this lives on without its leash.
+pub(crate) fn is_kept(store: &Store, origin: &Origin) -> bool {
+    let Origin::Fork(id) = origin else { return false };
+    // Where the store is gone already it is not to be made again.
+    let templates = store.root().join(Part::Templates.name());
+    templates.join(format!("{PREFIX}{id}")).join(KEPT).exists()
+}
+
 /// Whether nobody needs a fork's template any more.
 pub(crate) fn is_abandoned(template: &Path) -> bool {
     let name = template.file_name().unwrap_or_default();
@@ -85,7 +109,8 @@ pub(crate) fn is_abandoned(template: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// Where one of them cannot be started, none is left.
+/// Where one of them cannot be started, none is left; nor where whoever forks is
+/// ended before all of them run.
 pub async fn fork(
     host: &Host,
     word: &str,
@@ -96,14 +121,14 @@ pub async fn fork(
     let client = SessionClient::connect(host.store.root(), word).await?;
     let copy = client.copy_to(staging.path(), wanted.with_secrets).await?;
     same_engine(host, &copy)?;
-    let (id, _held) = template(host, &copy, &staging)?;
+    let (id, held) = template(host, &copy, &staging)?;
     drop(staging);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let request = SessionRequest {
         name: None,
         origin: Origin::Fork(id),
         forwards: Vec::new(),
-        attached: wanted.attached,
+        attached: true,
         // Each has two that work while it wakes up alone.
         crowd: 2 * wanted.count as usize > processors,
         ..copy.request
@@ -112,7 +137,11 @@ pub async fn fork(
     // More at once would only wait for one another.
     let started: Vec<_> = stream::iter(starting).buffered(2 * processors).collect().await;
     let sessions = all_or_none(host, started).await?;
-    Ok(Forked { sessions, pause: copy.pause })
+    let forked = Forked { sessions, pause: copy.pause, template: held.dir.clone() };
+    if !wanted.attached {
+        forked.keep()?;
+    }
+    Ok(forked)
 }
 
 async fn start(

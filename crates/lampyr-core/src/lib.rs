@@ -61,7 +61,7 @@ use template::Shape;
 
 pub use build::{
     BadConfig, BuildDefaults, BuildOptions, BuildOutput, BuildPlan, Built, Resources, SetupStep,
-    SnapshotConfig, build_snapshot, read_config, schema as snapshot_schema,
+    SnapshotConfig, StepEnd, build_snapshot, read_config, schema as snapshot_schema,
 };
 pub use clean::{Cleaned, CleanedItem, clean};
 pub use create::{CreateRequest, create_image};
@@ -87,8 +87,8 @@ pub use private::{PeerRecord, PrivateNetwork, private_network, private_networks}
 pub use run::run;
 pub use session::{
     ExecRequest, FilePut, Leash, OwnerReply, SessionClient, SessionRecord, SessionRequest,
-    SessionState, Stopped, Vitals, own_session, session_id, sessions, start_attached,
-    start_session, stop_session,
+    SessionState, Stopped, Vitals, own_session, prepare_session, session_id, sessions,
+    start_attached, start_session, stop_session,
 };
 pub use snapshot::{
     AskedMachine, Differs, MachinePart, PullRequest, Snapshot, SnapshotRequest, Snapshots, Taken,

@@ -74,7 +74,8 @@ pub async fn launch(host: &Host, request: &RunRequest) -> Result<Launched, Error
 /// Claims a machine of a pool as `run` does; `None` where none is ready.
 pub async fn claim(host: &Host, request: &RunRequest) -> Result<Option<Launched>, Error> {
     let purpose = Purpose::new(host, &request.origin, request.shape()).await?;
-    Ok(pool::claim(host, &purpose.key).await.map(|sandbox| Launched { sandbox }))
+    let Some(resting) = pool::claim(host, &purpose.key).await else { return Ok(None) };
+    Ok(Some(Launched { sandbox: resting.rouse(&host.store, None).await? }))
 }
 
 impl Launched {

@@ -54,13 +54,12 @@ async fn ready(
     let purpose = Purpose::new(host, origin, shape).await?;
     let Wished { exec, stop_signal } = wished(request, &purpose.image)?;
     let mut mounts = Mounts::open(&host.store, &request.mounts)?;
-    // What waits in a pool has no network yet, and cannot be given one.
-    if request.net.is_none()
-        && let Some(claimed) = pool::claim(host, &purpose.key).await
-    {
+    // Whoever is on a private network is looked for in a directory of its own.
+    let alone = request.net.as_ref().is_none_or(|access| access.private.is_none());
+    if alone && let Some(resting) = pool::claim(host, &purpose.key).await {
         trace.done("claimed");
         // Nothing of one that fails so early was heard or seen by anybody.
-        let ready = prepare(claimed, request, exec.clone(), mounts, trace).await;
+        let ready = claimed(host, resting, request, exec.clone(), mounts, trace).await;
         if let Ok((sandbox, asked)) = ready {
             return Ok((sandbox, asked, stop_signal));
         }
@@ -73,6 +72,20 @@ async fn ready(
     let sandbox = resting.rouse(&host.store, begun).await?;
     let (sandbox, asked) = prepare(sandbox, request, exec, mounts, trace).await?;
     Ok((sandbox, asked, stop_signal))
+}
+
+/// Makes a machine of a pool somebody and asks it for the command.
+async fn claimed(
+    host: &Host,
+    resting: Resting,
+    request: &RunRequest,
+    exec: Exec,
+    mounts: Mounts,
+    trace: &Trace,
+) -> Result<(Sandbox, Asked), Error> {
+    let begun = Begun::new(host, request.net.as_ref()).await?;
+    let sandbox = resting.rouse(&host.store, begun).await?;
+    prepare(sandbox, request, exec, mounts, trace).await
 }
 
 /// What runs, with what the image wants, and the signal that asks it to end.

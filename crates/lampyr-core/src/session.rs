@@ -24,7 +24,7 @@ pub use owner::own_session;
 pub(crate) use owner::until;
 pub(crate) use record::bury;
 pub use record::{SessionRecord, SessionState, session_id, sessions};
-pub use start::{Leash, OwnerReply, start_attached, start_session};
+pub use start::{Leash, OwnerReply, prepare_session, start_attached, start_session};
 
 /// A session to start, as its owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -305,6 +305,11 @@ fn dependents(blobs: &Blobs, index: &Index, digest: Digest) -> Vec<(Name, Digest
     found
 }
 
+/// What the snapshot of this name is now.
+pub(crate) fn digest(store: &Store, name: &Name) -> Result<Option<Digest>, Error> {
+    Ok(Index::read(&dir(store)?)?.find(name))
+}
+
 /// Looks a snapshot up to launch from it; it stays while the lock is held.
 pub(crate) fn find(store: &Store, name: &Name) -> Result<(Saved, Lock), Error> {
     let dir = dir(store)?;

@@ -250,11 +250,8 @@ impl Purpose {
     async fn image(host: &Host, image: &ImageRef, shape: Shape) -> Result<Self, Error> {
         let image = host.image(image).await?;
         let locks = vec![image.hold(&host.store)?];
-        // A layer that is shorter than what lies beneath it would cut that off.
-        let shape = Shape { disk: shape.disk.max(Size::bytes(image.size_bytes)), ..shape };
-        let of = Description::of(&image, shape);
-        let words = words(&host.kit.manifest.digest, &host.engine.fingerprint(), &of);
-        let key = blake3::hash(words.as_bytes()).to_hex()[..32].to_owned();
+        let (shape, words) = of_shape(host, &image, shape);
+        let key = image_key(&words);
         let hold = Arc::new(Hold { _locks: locks, _fork: None });
         Ok(Self { image, hold, shape, words, from: From::Image, key })
     }
@@ -266,7 +263,7 @@ impl Purpose {
         let image = image_of(host, of).await?;
         let locks = vec![image.hold(&host.store)?, lock];
         let (shape, words) = (of.shape(), format!("snapshot {}", saved.digest));
-        let key = format!("s-{}", &saved.digest.hex()[..32]);
+        let key = snapshot_key(saved.digest);
         let hold = Arc::new(Hold { _locks: locks, _fork: None });
         Ok(Self { image, hold, shape, words, from: From::Snapshot(Box::new(saved)), key })
     }
@@ -302,6 +299,35 @@ impl Purpose {
             From::Image => None,
         }
     }
+}
+
+/// The key that the template for an origin and a shape has now; `None` where what
+/// it starts as is not here.
+pub(crate) fn key_now(host: &Host, origin: &Origin, shape: Shape) -> Option<String> {
+    match origin {
+        Origin::Image(image) => {
+            let image = Image::find_any(&host.store, image).ok()?;
+            Some(image_key(&of_shape(host, &image, shape).1))
+        }
+        Origin::Snapshot(name) => snapshot::digest(&host.store, name).ok()?.map(snapshot_key),
+        Origin::Fork(_) => None,
+    }
+}
+
+/// The shape of a machine of an image, and all that its template depends on.
+fn of_shape(host: &Host, image: &Image, shape: Shape) -> (Shape, String) {
+    // A layer that is shorter than what lies beneath it would cut that off.
+    let shape = Shape { disk: shape.disk.max(Size::bytes(image.size_bytes)), ..shape };
+    let of = Description::of(image, shape);
+    (shape, words(&host.kit.manifest.digest, &host.engine.fingerprint(), &of))
+}
+
+fn image_key(words: &str) -> String {
+    blake3::hash(words.as_bytes()).to_hex()[..32].to_owned()
+}
+
+fn snapshot_key(digest: Digest) -> String {
+    format!("s-{}", &digest.hex()[..32])
 }
 
 /// The image beneath what was saved: the one that has its name, if it is the

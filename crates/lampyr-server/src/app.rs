@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lampyr_core::{
-    Error, ForkRequest, Forked, Host, Leash, SessionClient, SessionRequest, fork, session_id,
-    start_attached, start_session, stop_session,
+    Error, ForkRequest, Forked, Host, Leash, SessionClient, SessionRequest, fork, prepare_session,
+    session_id, start_attached, start_session, stop_session,
 };
 use lampyr_store::Store;
 use lampyr_types::SandboxId;
@@ -52,6 +52,11 @@ impl App {
         self.host.get_or_try_init(|| Host::open(&self.settings.host)).await
     }
 
+    /// Looks for what a sandbox is made of, as [`prepare_session`] does.
+    pub(crate) async fn prepare(&self, request: &SessionRequest) -> Result<(), Error> {
+        prepare_session(self.host().await?, request).await
+    }
+
     /// Starts a sandbox, attached to this process or not.
     pub(crate) async fn start(
         &self,
@@ -75,7 +80,7 @@ impl App {
         wanted: ForkRequest,
     ) -> Result<(Vec<SandboxId>, Duration), Error> {
         let host = self.host().await?;
-        let Forked { sessions, pause } = fork(host, word, wanted, &self.settings.owner).await?;
+        let Forked { sessions, pause, .. } = fork(host, word, wanted, &self.settings.owner).await?;
         let sids = sessions.iter().map(|(sid, _)| *sid).collect();
         if wanted.attached {
             locked(&self.leashes).extend(sessions);

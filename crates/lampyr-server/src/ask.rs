@@ -99,6 +99,14 @@ pub(crate) fn span(what: &str, text: &str) -> Answer<Span> {
     text.parse().map_err(|e| ApiError::usage(format!("{what}: {e}")))
 }
 
+/// How long something may take.
+pub(crate) fn timeout(what: &str, text: &str) -> Answer<Span> {
+    match span(what, text)? {
+        none if none.as_millis() == 0 => Err(ApiError::usage(format!("{what}: the least is 1ms"))),
+        some => Ok(some),
+    }
+}
+
 /// Bytes, as text or in base64.
 pub(crate) fn bytes(what: &str, text: Option<String>, base64: Option<&str>) -> Answer<Vec<u8>> {
     match (text, base64) {

@@ -61,7 +61,7 @@ pub(crate) struct BuiltView {
 impl BuildAsk {
     /// Checks everything; touches nothing.
     fn read(self, app: &App) -> Answer<(BuildPlan, BuildOptions)> {
-        let timeout = self.step_timeout.as_deref().map(|text| ask::span("step_timeout", text));
+        let timeout = self.step_timeout.as_deref().map(|text| ask::timeout("step_timeout", text));
         let options = BuildOptions {
             overwrite: self.overwrite.unwrap_or(true),
             keep_builder: self.debug_builder,
@@ -169,7 +169,8 @@ impl Follower {
 /// An error as the object of every answer, and what a step had to do with it.
 fn failure(error: Error, tail: &[u8]) -> Value {
     let step = match &error {
-        Error::SetupStep { index, count, what, code, .. } => {
+        Error::SetupStep { index, count, what, end, .. } => {
+            let code = end.code();
             json!({"index": index, "count": count, "description": what, "exit_code": code})
         }
         _ => Value::Null,
@@ -202,5 +203,24 @@ impl BuildOutput for Follower {
         let step = json!({"index": index, "count": count, "description": description});
         // There is room: that was waited for.
         let _ = self.events.try_send(named("step", &step));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lampyr_core::StepEnd;
+
+    use super::*;
+
+    #[test]
+    fn a_step_that_was_ended_is_named_with_what_it_said() {
+        let end = StepEnd::Late(Span::secs(1));
+        let what = "install".to_owned();
+        let late = Error::SetupStep { index: 2, count: 3, what, end, sealed: true };
+        let told = failure(late, b"said\n");
+        assert_eq!((&told["error"], &told["output"]), (&json!("timeout"), &json!("said\n")));
+        let step = json!({"index": 2, "count": 3, "description": "install", "exit_code": -1});
+        assert_eq!(told["step"], step);
+        assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("--step-timeout")));
     }
 }

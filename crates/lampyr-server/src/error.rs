@@ -86,8 +86,9 @@ impl From<Error> for ApiError {
 }
 
 impl From<RunError> for ApiError {
-    fn from(RunError { kind, message, hint, .. }: RunError) -> Self {
-        Self { status: of_kind(kind), kind, message, hint }
+    fn from(RunError { kind, message, hint, missing, .. }: RunError) -> Self {
+        let status = if missing { StatusCode::NOT_FOUND } else { of_kind(kind) };
+        Self { status, kind, message, hint }
     }
 }
 

@@ -15,7 +15,7 @@ use lampyr_core::envelope::{Gathered, envelope};
 use lampyr_core::{
     Command, Control, ExecRequest, Outcome, Output, RunError, SessionClient, Window,
 };
-use lampyr_types::{ErrorKind, Span};
+use lampyr_types::ErrorKind;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -113,7 +113,11 @@ impl Order {
             env,
             workdir: ask.workdir,
             user: ask.user,
-            timeout: ask.timeout.as_deref().map(timeout).transpose()?,
+            timeout: ask
+                .timeout
+                .as_deref()
+                .map(|text| ask::timeout("timeout", text))
+                .transpose()?,
             stdin: false,
             terminal: ask.tty.map(Window::from),
         };
@@ -138,13 +142,6 @@ impl Order {
             None => Ok(Work::Run(self.request, self.stdin)),
             key => Ok(Work::Attach(client.start(&self.request, key.as_deref()).await?)),
         }
-    }
-}
-
-fn timeout(text: &str) -> Answer<Span> {
-    match ask::span("timeout", text)? {
-        none if none.as_millis() == 0 => Err(ApiError::usage("timeout: the least is 1ms")),
-        some => Ok(some),
     }
 }
 

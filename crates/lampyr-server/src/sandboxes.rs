@@ -137,10 +137,12 @@ pub(crate) async fn create(
     let (detached, overwrite) = (asked.detached, asked.overwrite.unwrap_or(true));
     let saved = saved(&app, asked.snapshot()?).await?;
     let request = asked.read(&app.settings.defaults, app.settings.limits, saved.as_ref())?;
+    make_volumes(&app, &request.mounts).await?;
     if let Some(name) = request.name.as_ref().filter(|_| overwrite) {
+        let (preparing, wanted) = (app.clone(), request.clone());
+        aside(async move { preparing.prepare(&wanted).await }).await?;
         replace(&app, name).await?;
     }
-    make_volumes(&app, &request.mounts).await?;
     // Whoever breaks off while it starts would leave one that nobody knows of.
     let starting = app.clone();
     let sid = aside(async move { starting.start(&request, detached).await }).await?;

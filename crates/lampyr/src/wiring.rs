@@ -69,6 +69,7 @@ fn no_agent() -> RunError {
         duration: std::time::Duration::ZERO,
         started: false,
         usage: Box::default(),
+        missing: false,
     }
 }
 

@@ -142,6 +142,24 @@ fn only_a_fork_that_wakes_up_alone_warms_its_second_processor() {
 }
 
 #[test]
+fn a_fork_that_is_ended_halfway_leaves_none() {
+    let own = TestContext::fresh();
+    let parent = Session::start(&own, &SMALL);
+    let sessions = || rows(&own, &["session", "list"]).len();
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGINT] {
+        let live = own.lampyr(["fork", &parent.sid, "--count", "8"]).start();
+        eventually("no fork was started", || sessions() > 1);
+        live.signal(signal);
+        let ended = live.finish();
+        assert_eq!((ended.status() == Some(0), ended.stdout()), (false, String::new()));
+        eventually("forks are left that nobody knows of", || sessions() == 1);
+    }
+    parent.stop();
+    assert_eq!(own.lampyr(["clean"]).finish().status(), Some(0));
+    eventually("a template is left", || templates(&own) == 0);
+}
+
+#[test]
 fn a_fork_of_a_fork_has_what_both_had() {
     let own = TestContext::fresh();
     let parent = Session::start(&own, &[&SMALL[..], &["--cpus", "1"]].concat());

@@ -463,6 +463,12 @@ except Exception as e:
         assert_eq!(held.finish().envelope().success(), "held\nConnectionResetError\n");
         let after = run(both);
         assert_eq!(after.success(), format!("{hello}gaierror\n"));
+        // What it was started with opens nothing in a fork either.
+        let forked = context.lampyr(["fork", &sid]).finish().json();
+        let fork = Session::of(&context, forked["sids"][0].as_str().unwrap());
+        let call = fork.exec("python3 -").stdin(format!("{TOOLS}{both}")).within(MINUTE);
+        assert_eq!(call.envelope().success(), format!("{hello}gaierror\n"));
+        fork.stop();
         // Each command is told of its own refusals alone.
         assert_eq!(denied(&after, "other.example.com"), "no-rule");
         assert!(run("")["meta"]["denied"].is_null());

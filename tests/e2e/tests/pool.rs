@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use lampyr_e2e::lab::in_lab;
 use lampyr_e2e::{Call, Process, TestContext, entries, eventually, rows};
 use serde_json::Value;
 
@@ -93,6 +94,48 @@ fn a_claimed_machine_sees_what_is_mounted() {
     assert!(waiting.contains(&said.success().trim().to_owned()), "{waiting:?} {said:?}");
     assert_eq!(std::fs::read_to_string(dir.path().join("name")).unwrap(), said.success());
     pool.stop();
+}
+
+/// Builds the snapshot `made`, whose VMs have a network card.
+fn build(own: &TestContext, what: &str) {
+    let config = serde_json::json!({
+        "name": "made", "image": "default", "resources": {"memory": "256M"},
+        "net": ["good.example.com"], "setup": [format!("echo {what} > /root/what")],
+    });
+    let file = own.home().join("made.json");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let built = own.lampyr(["snapshot", "build", file.to_str().unwrap()]).finish();
+    assert_eq!(built.status(), Some(0), "{built:?}");
+}
+
+#[test]
+fn a_pool_of_a_snapshot_has_its_card_and_follows_it() {
+    const LOOK: &str = "hostname; cat /root/what; python3 -c 'import socket; \
+        socket.create_connection((\"good.example.com\", 80), 5); print(\"reached\")' 2>/dev/null";
+    in_lab("a_pool_of_a_snapshot_has_its_card_and_follows_it", |_| {
+        let own = TestContext::fresh();
+        build(&own, "one");
+        let pool = Pool::start(&own, 1, &["--snapshot", "made"]);
+        let look = |flags: &[&str]| {
+            pool.full(1);
+            let waiting = members(&own);
+            let words = ["run", "--snapshot", "made"].into_iter().chain(flags.iter().copied());
+            let said = own.lampyr(words.chain([LOOK])).envelope();
+            let (who, what) = said.text("stdout").split_once('\n').unwrap();
+            assert_eq!(waiting, [who], "{said:?}");
+            (what.to_owned(), said["meta"]["denied"][0]["host"].clone())
+        };
+        assert_eq!(look(&[]), ("one\n".into(), "good.example.com".into()));
+        let open = ["--net", "allow=good.example.com:80"];
+        assert_eq!(look(&open), ("one\nreached\n".into(), Value::Null));
+        pool.full(1);
+        let before = members(&own);
+        build(&own, "two");
+        let other = |now: Vec<String>| !now.is_empty() && now != before;
+        eventually("the pool keeps what nobody wants", || other(members(&own)));
+        assert_eq!(look(&[]).0, "two\n");
+        pool.stop();
+    });
 }
 
 #[test]

@@ -90,8 +90,43 @@ fn a_sandbox_is_as_it_was_asked_for_or_not_at_all() {
         let (status, told) = server.json("POST", "/v1/sandboxes", &bad);
         assert_eq!((status, &told["error"]), (400, &json!("usage")), "{bad}: {told}");
     }
-    let (status, told) = server.json("POST", "/v1/sandboxes", &json!({"image": "no-such-image"}));
+    // Whatever is not there is said before the earlier one is stopped.
+    let image = json!({"image": "no-such-image", "name": name});
+    let (status, told) = server.json("POST", "/v1/sandboxes", &image);
     assert_eq!(status, 404, "{told}");
+    let (status, _) = server.get(&format!("/v1/sandboxes/{}", second["id"].as_str().unwrap()));
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn a_job_that_was_undone_is_told_with_what_it_said() {
+    let context = TestContext::shared();
+    let server = serve(&context);
+    let sandbox = server.sandbox(json!({"checkpoints": 3}));
+    let path = |of: &str| format!("/v1/sandboxes/{}/{of}", sandbox["id"].as_str().unwrap());
+    let command = "echo said; touch /dev/shm/said; sleep 100";
+    let job = server.json("POST", &path("exec"), &json!({"command": command, "detach": true}));
+    assert_eq!((job.0, &job.1["job"]), (202, &json!("j1")));
+    let wait = json!({"command": "until [ -e /dev/shm/said ]; do sleep 0.05; done"});
+    assert_eq!(server.json("POST", &path("exec"), &wait).1["exit_code"], 0);
+    assert_eq!(server.json("POST", &path("undo"), &json!({"to": 1})).0, 200);
+    let (status, told) = server.get(&path("jobs/j1"));
+    let undone = (200, &json!("session_disconnected"), &json!("said\n"));
+    assert_eq!((status, &told["error"], &told["partial_stdout"]), undone, "{told}");
+}
+
+#[test]
+fn of_two_who_take_a_name_at_once_one_hears_that_it_is_taken() {
+    let context = TestContext::shared();
+    let server = serve(&context);
+    let asked = json!({"name": name("serve-twice")});
+    let start = || server.json("POST", "/v1/sandboxes", &asked);
+    let both = std::thread::scope(|scope| {
+        [(); 2].map(|()| scope.spawn(start)).map(|one| one.join().unwrap())
+    });
+    let lost = both.iter().find(|(status, _)| *status != 201);
+    let (status, told) = lost.expect("one of them is there, and the other in its way");
+    assert_eq!((*status, &told["error"]), (409, &json!("usage")), "{told}");
 }
 
 /// A WebSocket to a command in a sandbox, which was told what to run.

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use lampyr_e2e::{Finished, Session, TestContext, entries, rows};
+use lampyr_e2e::{Finished, Session, TestContext, entries, eventually, rows};
 use serde_json::Value;
 
 const SMALL: [&str; 4] = ["--memory", "256MB", "--checkpoints", "3"];
@@ -92,10 +92,17 @@ fn jobs_and_copies_are_points_and_mounts_stay() {
     let given = dir.path().join("file").display().to_string();
     let copied = own.lampyr(["cp", &given, &format!("{}:/root/copied", session.sid)]).finish();
     assert_eq!(copied.status(), Some(0), "{copied:?}");
-    let job = own.lampyr(["exec", &session.sid, "--detach", "sleep 1000"]).finish();
+    let command = "echo said; touch /m/said; sleep 1000";
+    let job = own.lampyr(["exec", &session.sid, "--detach", command]).finish();
     assert_eq!(job.status(), Some(0), "{job:?}");
-    assert_eq!(commands(&session, &own), ["cp to /root/copied", "sleep 1000"]);
+    eventually("the job says nothing", || dir.path().join("said").exists());
+    assert_eq!(commands(&session, &own), ["cp to /root/copied", command]);
+    session.sh("true").success();
     undo(&session, &own, &["--to", "1"]).json();
+    let job = own.lampyr(["exec", &session.sid, "--wait", "j1"]).envelope();
+    assert!(job.error("session_disconnected").contains("taken back"), "{job:?}");
+    assert_eq!(job.text("partial_stdout"), "said\n");
+    fs::remove_file(dir.path().join("said")).unwrap();
     assert_eq!(session.sh("ls /root; cat /m/file; echo new > /m/new").success(), "given\n");
     assert_eq!(fs::read_to_string(dir.path().join("new")).unwrap(), "new\n");
     session.stop();

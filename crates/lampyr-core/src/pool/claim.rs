@@ -8,10 +8,10 @@ use lampyr_types::SandboxId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use super::handover::{self, Heard};
+use super::handover::{self, Given, Heard};
 use super::record::waiting;
 use crate::Host;
-use crate::sandbox::{Home, Resting, Sandbox};
+use crate::sandbox::{Home, Resting};
 use crate::session::socket;
 
 /// How long an owner may take to give its member away. It takes a hundredth of
@@ -24,7 +24,7 @@ const END_WAIT: Duration = Duration::from_secs(10);
 
 /// A member made from the template with this key; `None` where none can be
 /// had, for whatever reason. Nobody else has it.
-pub(crate) async fn claim(host: &Host, key: &str) -> Option<Sandbox> {
+pub(crate) async fn claim(host: &Host, key: &str) -> Option<Resting> {
     for id in waiting(&host.store, key) {
         match tokio::time::timeout(CLAIM_WAIT, take(host, id)).await {
             Ok(None) => {}
@@ -35,24 +35,23 @@ pub(crate) async fn claim(host: &Host, key: &str) -> Option<Sandbox> {
     None
 }
 
-async fn take(host: &Host, id: SandboxId) -> Option<Sandbox> {
+async fn take(host: &Host, id: SandboxId) -> Option<Resting> {
     let dir = host.store.root().join(Part::Sandboxes.name()).join(id.to_string());
     let owner = socket::connect(&dir).await.ok()?;
     if !socket::is_ours(&owner) {
         return None;
     }
-    let line = handover::take(&owner).await.ok()?;
-    let machine = Box::new(Claimed { owner, heard: Heard::default() });
+    let Given { line, card } = handover::take(&owner).await.ok()?;
+    let machine = Box::new(Claimed { owner, card, heard: Heard::default() });
     let home = Home::of_another(dir);
-    let resting =
-        Resting { id, machine, line, patience: AWAKE_WAIT, home, ground: None, crowd: false };
-    resting.rouse(&host.store, None).await.ok()
+    Some(Resting { id, machine, line, patience: AWAKE_WAIT, home, ground: None, crowd: false })
 }
 
 /// A machine that somebody else owns for us. Its owner ends it as soon as it
 /// sees that we let go.
 struct Claimed {
     owner: UnixStream,
+    card: Option<UnixStream>,
     heard: Heard,
 }
 
@@ -60,6 +59,10 @@ impl Machine for Claimed {
     /// It came with the claim.
     fn channel(&mut self) -> Option<UnixStream> {
         None
+    }
+
+    fn card(&mut self) -> Option<UnixStream> {
+        self.card.take()
     }
 
     fn save(self: Box<Self>) -> Promise<'static, Result<Vec<u8>, EngineError>> {

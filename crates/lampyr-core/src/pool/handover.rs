@@ -1,6 +1,7 @@
 //! How a member's owner gives the connection to its guest away.
 //!
-//! One byte, the version of all this, and with it the descriptor. After that
+//! One byte, the version of all this, and with it the descriptor, and that of the
+//! guest's network card where it has one. After that
 //! the claimant says nothing: that it holds on is what keeps the machine. The
 //! owner says one thing, if the machine ends by itself: how.
 
@@ -30,11 +31,19 @@ struct LastWords {
     starved: bool,
 }
 
-/// Gives `line` away.
-pub(super) async fn give(to: &UnixStream, line: BorrowedFd<'_>) -> io::Result<()> {
-    let lines = [line];
+/// What is given away.
+pub(super) struct Given {
+    /// The connection to the guest's agent.
+    pub(super) line: UnixStream,
+    /// The other end of its network card, where it has one.
+    pub(super) card: Option<UnixStream>,
+}
+
+/// Gives it away.
+pub(super) async fn give(to: &UnixStream, given: &Given) -> io::Result<()> {
+    let lines: Vec<_> = [&given.line].into_iter().chain(&given.card).map(AsFd::as_fd).collect();
     let send = || {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut rights = SendAncillaryBuffer::new(&mut space);
         rights.push(SendAncillaryMessage::ScmRights(&lines));
         let sent = sendmsg(to, &[IoSlice::new(&[VERSION])], &mut rights, SendFlags::empty());
@@ -44,23 +53,30 @@ pub(super) async fn give(to: &UnixStream, line: BorrowedFd<'_>) -> io::Result<()
 }
 
 /// Takes what [`give`] gives.
-pub(super) async fn take(from: &UnixStream) -> io::Result<UnixStream> {
-    let line = from.async_io(Interest::READABLE, || receive(from.as_fd())).await?;
+pub(super) async fn take(from: &UnixStream) -> io::Result<Given> {
+    let lines = from.async_io(Interest::READABLE, || receive(from.as_fd())).await?;
+    let mut lines = lines.into_iter().map(ours);
+    let line = lines.next().ok_or(io::ErrorKind::InvalidData)??;
+    Ok(Given { line, card: lines.next().transpose()? })
+}
+
+/// What no program that we start is to have.
+fn ours(line: OwnedFd) -> io::Result<UnixStream> {
     fcntl_setfd(&line, FdFlags::CLOEXEC)?;
     UnixStream::from_std(line.into())
 }
 
-fn receive(from: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn receive(from: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut version = [0];
     recvmsg(from, &mut [IoSliceMut::new(&mut version)], &mut rights, RecvFlags::empty())?;
-    let mut given = rights.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut lines) => lines.next(),
+    let given = rights.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(lines) => Some(lines.collect()),
         _ => None,
     });
     let strange = || io::Error::from(io::ErrorKind::InvalidData);
-    given.next().filter(|_| version == [VERSION]).ok_or_else(strange)
+    given.filter(|_| version == [VERSION]).ok_or_else(strange)
 }
 
 /// Says how the machine ended. Nobody may be there to hear it.

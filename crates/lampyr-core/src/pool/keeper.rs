@@ -185,5 +185,6 @@ fn happening(news: &News) -> Happening {
         News::Failed(_) => Happening::Failed,
         News::Claimed => Happening::Claimed,
         News::Lost => Happening::Lost,
+        News::Outdated => Happening::Outdated,
     }
 }

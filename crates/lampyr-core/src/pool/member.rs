@@ -1,7 +1,6 @@
 //! The owner of a member: one process that holds the machine from its restore
 //! to its end, first for the pool and then for the one who claims it.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -12,15 +11,18 @@ use lampyr_types::SandboxId;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::handover::{self, Given};
 use super::record::announce;
-use super::{PoolMachine, handover, warm};
+use super::{PoolMachine, warm};
 use crate::sandbox::Resting;
 use crate::session::socket;
-use crate::template::Purpose;
+use crate::template::{self, Purpose};
 use crate::{Error, Host, OwnerReply};
 
 /// How long a claimant may take to be given, or told, something.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether what it was made from is the same still.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A member to make, as its owner is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub enum MemberWord {
     Started(OwnerReply),
     /// Somebody has claimed it.
     Claimed,
+    /// What it was made from is another one now: no run wants it, and it ends.
+    Outdated,
 }
 
 /// A member that waits.
@@ -46,6 +50,8 @@ struct Member {
     resting: Resting,
     listener: UnixListener,
     mark: Mark,
+    /// The template that it was made from.
+    key: String,
 }
 
 /// What makes a member known to those who look for one, until it is dropped.
@@ -75,7 +81,8 @@ pub async fn own_member(
         Ok(member) => {
             let ready = MemberWord::Started(OwnerReply::Ready(member.resting.id));
             if tell(ready) {
-                member.serve(&tell, orphaned).await;
+                let outdated = outdated(host, &request.machine, member.key.clone());
+                member.serve(&tell, orphaned, outdated).await;
             }
         }
         Err(e) => drop(tell(MemberWord::Started(Err(e).into()))),
@@ -90,7 +97,15 @@ async fn start(host: &Host, request: &PoolMemberRequest) -> Result<Member, Error
     let dir = resting.home.path();
     let listener = socket::listen(dir).map_err(at(dir))?;
     let mark = Mark(announce(&host.store, &key, resting.id, request.pool)?);
-    Ok(Member { resting, listener, mark })
+    Ok(Member { resting, listener, mark, key })
+}
+
+/// Waits until a run like this would be made from another template.
+async fn outdated(host: &Host, machine: &PoolMachine, key: String) {
+    let now = || template::key_now(host, &machine.origin, machine.shape());
+    while now().is_none_or(|now| now == key) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 impl Member {
@@ -99,19 +114,25 @@ impl Member {
         self,
         tell: &impl Fn(MemberWord) -> bool,
         orphaned: Pin<&mut impl Future<Output = ()>>,
+        outdated: impl Future<Output = ()>,
     ) {
-        let Self { resting, listener, mark } = self;
+        let Self { resting, listener, mark, .. } = self;
         let Resting { mut machine, line, home, .. } = resting;
+        let card = machine.card();
         let claimant = tokio::select! {
             claimant = first(&listener) => Some(claimant),
             _ = machine.ended() => None,
             () = orphaned => None,
+            () = outdated => {
+                tell(MemberWord::Outdated);
+                None
+            }
         };
         drop((mark, listener));
         let claimant = match claimant {
             Some(claimant) => {
                 tell(MemberWord::Claimed);
-                Some(belong(claimant, line, &mut *machine).await)
+                Some(belong(claimant, Given { line, card }, &mut *machine).await)
             }
             None => None,
         };
@@ -135,14 +156,10 @@ async fn first(listener: &UnixListener) -> UnixStream {
 }
 
 /// Gives the machine to its claimant, until that is gone or the machine ends.
-async fn belong(
-    mut claimant: UnixStream,
-    line: UnixStream,
-    machine: &mut dyn Machine,
-) -> UnixStream {
-    let giving = handover::give(&claimant, line.as_fd());
+async fn belong(mut claimant: UnixStream, lines: Given, machine: &mut dyn Machine) -> UnixStream {
+    let giving = handover::give(&claimant, &lines);
     let given = tokio::time::timeout(PATIENCE, giving).await;
-    drop(line);
+    drop(lines);
     if !matches!(given, Ok(Ok(()))) {
         return claimant;
     }

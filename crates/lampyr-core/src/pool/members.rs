@@ -29,6 +29,8 @@ pub(super) enum News {
     Claimed,
     /// One that was ready has ended.
     Lost,
+    /// One that was ready ends: no run wants it any more.
+    Outdated,
 }
 
 /// What is known of a member.
@@ -129,6 +131,7 @@ impl<F: Fn() -> io::Result<std::process::Command>> Members<F> {
                 (State::Left, News::Failed(Error::Owner(silent)))
             }
             (State::Ready(_), Word::Said(MemberWord::Claimed)) => (State::Left, News::Claimed),
+            (State::Ready(_), Word::Said(MemberWord::Outdated)) => (State::Left, News::Outdated),
             (State::Ready(id), Word::Gone) => {
                 sweep(&self.store, *id);
                 (State::Left, News::Lost)
@@ -151,7 +154,7 @@ impl<F: Fn() -> io::Result<std::process::Command>> Members<F> {
         self.all.retain(|_, member| member.lifeline.take().is_some());
         while !self.all.is_empty() {
             match self.words.recv().await {
-                Some((_, Word::Said(MemberWord::Started(_)))) => {}
+                Some((_, Word::Said(MemberWord::Started(_) | MemberWord::Outdated))) => {}
                 // Whoever has claimed it just now has it.
                 Some((number, Word::Gone | Word::Said(MemberWord::Claimed))) => {
                     self.all.remove(&number);

@@ -43,6 +43,8 @@ pub(super) enum Happening {
     Claimed,
     /// A member that was ready ended.
     Lost,
+    /// A member that was ready is not what is wanted any more.
+    Outdated,
 }
 
 /// The members of a pool.
@@ -96,6 +98,7 @@ impl Stock {
                 self.making = false;
                 self.fail(now);
             }
+            Happening::Outdated => self.ready = self.ready.saturating_sub(1),
             Happening::Lost => {
                 self.ready = self.ready.saturating_sub(1);
                 self.fail(now);
@@ -124,6 +127,7 @@ mod tests {
             1 => Just(Happening::Failed),
             2 => Just(Happening::Claimed),
             1 => Just(Happening::Lost),
+            1 => Just(Happening::Outdated),
         ]
     }
 
@@ -146,7 +150,9 @@ mod tests {
                 match fate {
                     Happening::Ready if making => (making, ready) = (false, ready + 1),
                     Happening::Failed if making => making = false,
-                    Happening::Claimed | Happening::Lost if ready > 0 => ready -= 1,
+                    Happening::Claimed | Happening::Lost | Happening::Outdated if ready > 0 => {
+                        ready -= 1;
+                    }
                     _ => continue,
                 }
                 stock.live(fate, now);

@@ -10,6 +10,7 @@ use super::job;
 use super::life::Happening;
 use super::owner::Session;
 use super::relay;
+use crate::Error;
 use crate::channel::Served;
 
 /// Answers a request to its last byte; the owner does not go before.
@@ -30,12 +31,7 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
     }
     let _busy = session.busy();
     session.clock.keep(&session.channel()).await;
-    let exec = match &request {
-        Request::Exec(exec) => Some(&**exec),
-        Request::Start(start) => Some(&start.exec),
-        _ => None,
-    };
-    if let Some(exec) = exec
+    if let Request::Exec(exec) = &request
         && let Err(failure) = session.remember(exec).await
     {
         let _ = answer.say(&Event::Failure(failure)).await;
@@ -45,12 +41,11 @@ async fn obey(session: &Arc<Session>, mut served: Served) {
         Request::Exec(exec) => return relay::exec(session, served, session.fill_in(*exec)).await,
         Request::Attach(name) => match session.jobs.get(&name) {
             Some(job) => return job::attach(&job, served).await,
-            None => Event::Failure(no_job(&name)),
+            None => Event::Failure(no_job(&name).to_failure()),
         },
-        Request::Start(start) => match session.jobs.start(session, *start) {
-            Ok(name) => Event::Job(name),
-            Err(failure) => Event::Failure(failure),
-        },
+        Request::Start(start) => {
+            job::start(session, *start).await.map_or_else(Event::Failure, Event::Job)
+        }
         Request::Status => Event::Status(session.status()),
         Request::Restrict(rules) => session.restrict(&rules).await,
         Request::Suggest => session.suggest().await,
@@ -95,14 +90,9 @@ pub(super) fn undone() -> Failure {
     }
 }
 
-fn no_job(name: &str) -> Failure {
+fn no_job(name: &str) -> Error {
     let name: String = name.chars().take(80).collect();
-    Failure {
-        kind: ErrorKind::ConnectionFailed.word().to_owned(),
-        message: format!("there is no job '{name}' in this session"),
-        hint: Some("`lampyr exec SID --detach \"...\"` prints a job's name".into()),
-        host_us: None,
-    }
+    Error::NoJob(format!("there is no job '{name}' in this session"))
 }
 
 pub(super) fn no_card() -> Failure {

@@ -12,7 +12,7 @@ use lampyr_proto::{Control, Event, Exited, Failure, Lane, Start};
 use lampyr_types::{ErrorKind, Span};
 use tokio::sync::{mpsc, watch};
 
-use crate::channel::{Answer, ClientInput, Served};
+use crate::channel::{Answer, Channel, ClientInput, Served};
 use crate::exec::{Asked, Source, Terms};
 use crate::{Error, Output, OutputStream};
 
@@ -27,6 +27,8 @@ const MAX_JOBS: usize = 100_000;
 pub(super) struct Jobs {
     dir: PathBuf,
     table: Mutex<Table>,
+    /// Who starts a job, or takes the machine back, does so alone.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -38,6 +40,8 @@ struct Table {
 /// One job.
 pub(super) struct Job {
     start: Start,
+    /// What the machine can be taken back to, as it was before this.
+    point: Option<u64>,
     spool: PathBuf,
     progress: watch::Sender<Progress>,
     controls: mpsc::Sender<Control>,
@@ -54,7 +58,7 @@ struct Progress {
 impl Jobs {
     /// No jobs yet; their files go into `dir`.
     pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, table: Mutex::default() }
+        Self { dir, table: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// The job with this name.
@@ -66,13 +70,32 @@ impl Jobs {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a job, unless its key says that it was started before. Returns
-    /// its name.
-    pub(super) fn start(&self, session: &Arc<Session>, start: Start) -> Result<String, Failure> {
+    /// Waits until nobody else starts a job or takes the machine back.
+    pub(super) async fn turn(&self) -> impl Sized + use<'_> {
+        self.turn.lock().await
+    }
+
+    /// Forgets the keys of what was started at this point or later: it never
+    /// was, and is asked for anew.
+    pub(super) fn forget_keys(&self, point: u64) {
+        let Table { by_name, by_key } = &mut *self.table();
+        by_key.retain(|_, name| by_name[name].point.is_none_or(|of| of < point));
+    }
+
+    /// The name of the job that was started under the key of this one.
+    fn known(&self, start: &Start) -> Option<Result<String, Failure>> {
+        let table = self.table();
+        let name = table.by_key.get(start.key.as_ref()?)?;
+        Some(same(&table.by_name[name].start, start).map(|()| name.clone()))
+    }
+
+    fn begin(
+        &self,
+        session: &Arc<Session>,
+        start: Start,
+        point: Option<u64>,
+    ) -> Result<String, Failure> {
         let mut table = self.table();
-        if let Some(name) = start.key.as_ref().and_then(|key| table.by_key.get(key)) {
-            return same(&table.by_name[name].start, &start).map(|()| name.clone());
-        }
         if table.by_name.len() >= MAX_JOBS {
             return Err(usage(format!("the session has had {MAX_JOBS} jobs already"), None));
         }
@@ -81,7 +104,7 @@ impl Jobs {
         let spool = self.dir.join(format!("{name}.out"));
         let sink = Spool::create(&spool).map_err(|e| unwritten(&spool, e))?;
         let progress = watch::Sender::default();
-        let job = Arc::new(Job { start, spool, progress, controls });
+        let job = Arc::new(Job { start, point, spool, progress, controls });
         if let Some(key) = &job.start.key {
             table.by_key.insert(key.clone(), name.clone());
         }
@@ -91,7 +114,19 @@ impl Jobs {
     }
 }
 
-/// A key stands for one request, for ever.
+/// Starts a job, unless its key says that it was started before. Returns its
+/// name.
+pub(super) async fn start(session: &Arc<Session>, start: Start) -> Result<String, Failure> {
+    let jobs = &session.jobs;
+    let _turn = jobs.turn().await;
+    if let Some(known) = jobs.known(&start) {
+        return known;
+    }
+    let point = session.remember(&start.exec).await?;
+    jobs.begin(session, start, point)
+}
+
+/// A key stands for one request, until that is undone.
 fn same(known: &Start, asked: &Start) -> Result<(), Failure> {
     if known.exec == asked.exec {
         return Ok(());
@@ -112,14 +147,16 @@ fn unwritten(path: &Path, source: io::Error) -> Failure {
 async fn run(session: Arc<Session>, job: Arc<Job>, sink: Spool, controls: mpsc::Receiver<Control>) {
     let _busy = session.busy();
     let (begun, meter) = (Instant::now(), session.meter(&job.start.exec));
-    let ran = command(&session, &job, sink, controls).await;
+    // The session may have another one when this ends.
+    let channel = session.channel();
+    let ran = command(&session, &channel, &job, sink, controls).await;
     let host_us = u64::try_from(begun.elapsed().as_micros()).ok();
     let ending = match ran {
         Ok(mut exited) => {
             meter.read(&mut exited).await;
             Event::Exited(Exited { host_us, ..exited })
         }
-        Err(Error::Agent(_)) if session.channel().is_over() => {
+        Err(Error::Agent(_)) if channel.is_over() => {
             Event::Failure(Failure { host_us, ..session.fate().await })
         }
         Err(e) => Event::Failure(Failure { host_us, ..e.to_failure() }),
@@ -129,11 +166,12 @@ async fn run(session: Arc<Session>, job: Arc<Job>, sink: Spool, controls: mpsc::
 
 async fn command(
     session: &Session,
+    channel: &Channel,
     job: &Arc<Job>,
     sink: Spool,
     controls: mpsc::Receiver<Control>,
 ) -> Result<Exited, Error> {
-    let asked = Asked::ask(&session.channel(), session.fill_in(job.start.exec.clone())).await?;
+    let asked = Asked::ask(channel, session.fill_in(job.start.exec.clone())).await?;
     let timeout = job.start.timeout_ms.map(Span::millis);
     let mut output = Recorder { sink, job: job.clone() };
     let stopping = session.stopping(controls);

@@ -23,8 +23,8 @@ const MAX_COMMAND: usize = 200;
 pub(super) enum Order {
     /// Copy it into this directory; even if it holds secrets, where that is said.
     Copy(PathBuf, bool, oneshot::Sender<Result<(), Error>>),
-    /// Remember what it is before this command.
-    Remember(String, oneshot::Sender<Result<(), Error>>),
+    /// Remember what it is before this command; the answer is the point's number.
+    Remember(String, oneshot::Sender<Result<u64, Error>>),
     /// Tell what is remembered.
     Log(oneshot::Sender<Vec<Point>>),
     /// Go back to a point, or to the last one.
@@ -56,7 +56,9 @@ impl<'a> Keep<'a> {
     /// The order switch. Whoever gave an order may have gone.
     pub(super) async fn obey(&mut self, order: Order, session: &Arc<Session>) {
         match order {
-            Order::Copy(dir, open, answer) => drop(answer.send(self.copy(&dir, open).await)),
+            Order::Copy(dir, open, answer) => {
+                drop(answer.send(self.copy(&dir, open, session).await));
+            }
             Order::Remember(command, answer) => {
                 drop(answer.send(self.remember(&command).await));
                 // The command need not wait for that. Where it fails there is a
@@ -68,17 +70,23 @@ impl<'a> Keep<'a> {
         }
     }
 
-    async fn copy(&mut self, dir: &Path, with_secrets: bool) -> Result<(), Error> {
+    async fn copy(
+        &mut self,
+        dir: &Path,
+        with_secrets: bool,
+        session: &Session,
+    ) -> Result<(), Error> {
         let holds = self.request.net.as_ref().is_some_and(|access| !access.secrets.is_empty());
         if holds && !with_secrets {
             return Err(Error::HoldsSecrets);
         }
         let saved = self.sandbox.copy(self.host, dir).await?;
         let ground = self.sandbox.ground().ok_or(Error::NotOurs)?;
-        Copy::leave(dir, &saved, ground, self.request, self.host)
+        let request = SessionRequest { net: self.access(session), ..self.request.clone() };
+        Copy::leave(dir, &saved, ground, &request, self.host)
     }
 
-    async fn remember(&mut self, command: &str) -> Result<(), Error> {
+    async fn remember(&mut self, command: &str) -> Result<u64, Error> {
         let number = self.next;
         let dir = self.dir(number);
         std::fs::create_dir_all(&dir).map_err(lampyr_store::at(&dir))?;
@@ -96,7 +104,7 @@ impl<'a> Keep<'a> {
         while self.points.len() > self.request.checkpoints as usize {
             self.points.pop_front().inspect(|oldest| forget(&self.dir(oldest.point.number)));
         }
-        Ok(())
+        Ok(number)
     }
 
     /// Makes one layer of those of the disk that no point tells apart.
@@ -135,6 +143,7 @@ impl<'a> Keep<'a> {
             return Err(e);
         }
         // What came after it never was.
+        session.jobs.forget_keys(number);
         let point = self.points[at].point.clone();
         for later in self.points.split_off(at) {
             forget(&self.dir(later.point.number));

@@ -17,7 +17,7 @@ use crate::forward::{Forwarding, Forwards};
 use crate::mount::Mounts;
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Error, Host, SessionRequest, memory, network, wish};
+use crate::{Error, Host, SessionRequest, fork, memory, network, wish};
 
 use super::answer::{answer, changes, no_card, stopped, undone};
 use super::clock::{self, WallClock};
@@ -120,18 +120,27 @@ pub async fn own_session(
             let forwarding = forwards.serve(move || leads.channel(), move || busy.busy());
             let keep = Keep::new(host, sandbox, request);
             let served = serve(host, keep, orders, listener, forwarding, &session);
+            let orphaned = async {
+                orphaned.await;
+                let kept = fork::is_kept(&host.store, &request.origin);
+                if kept { Happening::Detached } else { Happening::Orphaned }
+            };
             hear_of(orphaned, &session, served).await;
         }
         Err(e) => drop(ready(Err(e))),
     }
 }
 
-/// Serves, and tells the session once when it is orphaned.
-async fn hear_of(orphaned: impl Future<Output = ()>, session: &Session, served: impl Future) {
+/// Serves, and tells the session once when its leash is gone.
+async fn hear_of(
+    unleashed: impl Future<Output = Happening>,
+    session: &Session,
+    served: impl Future,
+) {
     tokio::pin!(served);
     tokio::select! {
         _ = &mut served => return,
-        () = orphaned => session.live(Happening::Orphaned),
+        what = unleashed => session.live(what),
     }
     served.await;
 }
@@ -433,11 +442,11 @@ impl Session {
     }
 
     /// Remembers what the machine is, where that was asked for and `exec` may
-    /// change it.
-    pub(super) async fn remember(&self, exec: &Exec) -> Result<(), Failure> {
-        let Some(command) = changes(exec).filter(|_| self.remembers) else { return Ok(()) };
+    /// change it; the number of the point.
+    pub(super) async fn remember(&self, exec: &Exec) -> Result<Option<u64>, Failure> {
+        let Some(command) = changes(exec).filter(|_| self.remembers) else { return Ok(None) };
         let remembered = self.order(|answer| Order::Remember(command, answer)).await?;
-        remembered.map_err(|e| e.to_failure())
+        remembered.map(Some).map_err(|e| e.to_failure())
     }
 
     pub(super) async fn log(&self) -> Result<Event, Failure> {
@@ -445,6 +454,8 @@ impl Session {
     }
 
     pub(super) async fn undo(&self, to: Option<u64>) -> Result<Event, Failure> {
+        // A job belongs to the machine of before or to that of after, and so does its key.
+        let _turn = self.jobs.turn().await;
         let undone = self.order(|answer| Order::Undo(to, answer)).await?;
         match undone {
             Ok(point) => Ok(Event::Points(vec![point])),

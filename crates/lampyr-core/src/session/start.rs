@@ -4,13 +4,15 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use lampyr_proto::Failure;
 use lampyr_store::{Part, Store};
-use lampyr_types::SandboxId;
+use lampyr_types::{Name, SandboxId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
 use zeroize::Zeroizing;
 
+use crate::mount::Mounts;
 use crate::template::{Shape, Template};
 use crate::{Error, Host, SessionRequest};
 
@@ -25,6 +27,8 @@ const MAX_REPLY: u64 = 64 * 1024;
 pub enum OwnerReply {
     /// The session is there.
     Ready(SandboxId),
+    /// A session that lives has its name.
+    Taken(Name),
     /// It could not be started.
     Failed {
         /// The kind's word.
@@ -38,9 +42,11 @@ pub enum OwnerReply {
 
 impl From<Result<SandboxId, Error>> for OwnerReply {
     fn from(started: Result<SandboxId, Error>) -> Self {
-        match started.map_err(|e| e.to_failure()) {
+        match started {
             Ok(sid) => Self::Ready(sid),
-            Err(lampyr_proto::Failure { kind, message, hint, .. }) => {
+            Err(Error::NameTaken(name)) => Self::Taken(name),
+            Err(e) => {
+                let Failure { kind, message, hint, .. } = e.to_failure();
                 Self::Failed { kind, message, hint }
             }
         }
@@ -51,8 +57,9 @@ impl From<OwnerReply> for Result<SandboxId, Error> {
     fn from(reply: OwnerReply) -> Self {
         match reply {
             OwnerReply::Ready(sid) => Ok(sid),
+            OwnerReply::Taken(name) => Err(Error::NameTaken(name)),
             OwnerReply::Failed { kind, message, hint } => {
-                Err(lampyr_proto::Failure { kind, message, hint, host_us: None }.into())
+                Err(Failure { kind, message, hint, host_us: None }.into())
             }
         }
     }
@@ -91,6 +98,17 @@ pub async fn start_attached(
 
 async fn make_ready(host: &Host, request: &SessionRequest) -> Result<(), Error> {
     check_name(&host.store, request)?;
+    prepare_session(host, request).await
+}
+
+/// Looks for what a session is made of, and makes what takes long the first
+/// time. Whoever ends another session for this one does so after that.
+///
+/// # Errors
+///
+/// Where it could not be started, as far as that is known before.
+pub async fn prepare_session(host: &Host, request: &SessionRequest) -> Result<(), Error> {
+    Mounts::open(&host.store, &request.mounts)?;
     let shape = Shape { spec: request.spec(), disk: request.disk() };
     Template::get(host, &request.origin, shape).await.map(drop)
 }

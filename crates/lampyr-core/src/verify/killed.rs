@@ -13,8 +13,10 @@ use crate::{Error, SessionState, clean, sessions, stop_session};
 use super::scene::Scene;
 use super::{Look, Wrong, require};
 
+/// How many forks are asked for at once: enough to be killed between two.
+const FORKS: usize = 2;
 /// When a fork is killed that was just asked for, in milliseconds.
-const MOMENTS: [u64; 8] = [5, 40, 90, 150, 250, 400, 600, 900];
+const MOMENTS: [u64; 8] = [5, 90, 250, 400, 600, 900, 1400, 2000];
 /// How long it may take until `clean` has found all: what was only just made, it
 /// leaves alone for a while.
 const SETTLING: Duration = Duration::from_secs(25);
@@ -24,7 +26,7 @@ pub(super) async fn look(scene: &Scene<'_>) -> Look {
     let before = all_of_it(scene);
     let mut whole = HashSet::new();
     for moment in MOMENTS {
-        kill_forker(scene.forker(), Duration::from_millis(moment)).await?;
+        kill_forker(scene.forker(FORKS), Duration::from_millis(moment)).await?;
         whole.extend(after(scene, &before).await?);
     }
     kill_owner(scene).await?;
@@ -66,12 +68,8 @@ async fn kill_owner(scene: &Scene<'_>) -> Result<(), Wrong> {
 /// the new sessions that were there, each whole.
 async fn after(scene: &Scene<'_>, before: &BTreeSet<PathBuf>) -> Result<HashSet<String>, Wrong> {
     let (home, begun) = (scene.home.path(), Instant::now());
-    let mut new = HashSet::new();
+    let new = none_or_all(scene).await?;
     loop {
-        for sid in settled(scene).await?.difference(&scene.sids()) {
-            stop_session(home, sid, Duration::ZERO).await?;
-            new.insert(sid.clone());
-        }
         clean(home, None, false)?;
         let now = all_of_it(scene);
         if now == *before {
@@ -85,6 +83,23 @@ async fn after(scene: &Scene<'_>, before: &BTreeSet<PathBuf>) -> Result<HashSet<
     let alive = scene.parent.sh("echo alive").await?;
     require(alive == "alive\n", || "the parent does not answer".into())?;
     Ok(new)
+}
+
+/// Waits until all forks run, or none does; they are stopped. Returns them.
+async fn none_or_all(scene: &Scene<'_>) -> Result<HashSet<String>, Wrong> {
+    let begun = Instant::now();
+    loop {
+        let new = &settled(scene).await? - &scene.sids();
+        if new.is_empty() || new.len() == FORKS {
+            for sid in &new {
+                stop_session(scene.home.path(), sid, Duration::ZERO).await?;
+            }
+            return Ok(new);
+        }
+        let some = || format!("{} of {FORKS} forks are left", new.len());
+        require(begun.elapsed() < SETTLING, some)?;
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Waits until each sandbox is a session that runs, or nobody's. Returns those

@@ -162,9 +162,11 @@ impl<'a> Scene<'a> {
         (self.programs.owner)(self.home.path())
     }
 
-    /// The program that forks the parent.
-    pub(super) fn forker(&self) -> Program {
-        (self.programs.fork)(self.home.path(), &self.parent.sid)
+    /// The program that makes so many forks of the parent.
+    pub(super) fn forker(&self, count: usize) -> Program {
+        let mut fork = (self.programs.fork)(self.home.path(), &self.parent.sid);
+        fork.args(["--count", &count.to_string()]);
+        fork
     }
 
     /// The parent and its forks.

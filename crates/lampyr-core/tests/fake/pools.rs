@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lampyr_core::{
     Batch, CopyIn, CopyOut, MemberWord, Origin, OwnerReply, PoolMachine, PoolMemberRequest,
-    RunRequest, own_member, pools, run_batch,
+    RunRequest, SnapshotRequest, create_snapshot, own_member, pools, run_batch,
 };
 use lampyr_engine::fake::Peer;
 use lampyr_types::{ErrorKind, SandboxId};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::guest;
+use crate::sessions;
 use crate::world::{Heard, World, in_time, sh, text, until};
 
 /// A member, its keeper's end of its lifeline, and its owner.
@@ -27,9 +28,14 @@ struct Member {
 
 /// Makes a member that fits what `sh` asks for.
 async fn member(world: &World) -> Member {
+    member_of(world, sh("").origin).await
+}
+
+/// The same of another origin.
+async fn member_of(world: &World, origin: Origin) -> Member {
     let like = sh("");
     let machine = PoolMachine {
-        origin: like.origin,
+        origin,
         cpus: like.cpus,
         memory: like.memory.as_bytes(),
         disk_size: like.disk_size.as_bytes(),
@@ -98,6 +104,25 @@ async fn a_member_of_another_kind_is_left_alone() {
     drop(member.lifeline);
     in_time(member.owner).await.unwrap();
     assert_eq!((marks(&world), world.sandboxes()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_ends_when_what_it_was_made_from_is_replaced() {
+    let world = World::warm().await;
+    let session = sessions::start(&world, sessions::plain()).await.unwrap();
+    let save = async || {
+        let (name, labels) = ("one".parse().unwrap(), [].into());
+        let request = SnapshotRequest { name, overwrite: true, with_secrets: false, labels };
+        in_time(create_snapshot(&world.host, &session.sid, &request)).await.unwrap();
+    };
+    save().await;
+    let mut member = member_of(&world, Origin::Snapshot("one".parse().unwrap())).await;
+    assert_eq!(marks(&world), 1);
+    save().await;
+    assert_eq!(in_time(member.words.recv()).await, Some(MemberWord::Outdated));
+    in_time(member.owner).await.unwrap();
+    assert_eq!(marks(&world), 0);
+    sessions::end(&world, session).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lampyr_core::{
-    Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, Origin, RunError,
+    Command, Control, CopyIn, CopyOut, Error, ExecRequest, Forward, Origin, OwnerReply, RunError,
     SessionClient, SessionRequest, SessionState, Stopped, own_session, session_id, sessions,
     stop_session,
 };
@@ -443,4 +443,50 @@ async fn noise_on_the_socket_ends_the_connection_alone() {
     assert_eq!(heard, greeting);
     assert_eq!(exec(&client(&world, &owned.sid).await, &sh("echo on")).await.out, "on\n");
     end(&world, owned).await;
+}
+
+/// A session that remembers what it was before each of its last commands.
+fn remembering() -> SessionRequest {
+    SessionRequest { checkpoints: 3, ..plain() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_undone_hears_that_and_keeps_what_it_said() {
+    let world = World::warm().await;
+    let owned = start(&world, remembering()).await.unwrap();
+    let client = client(&world, &owned.sid).await;
+    let said = world.at("said");
+    let job = client.start(&sh(&format!("echo said; touch {said}; sleep 100")), None).await;
+    let job = job.unwrap();
+    until(|| std::fs::exists(&said).unwrap()).await;
+    in_time(client.undo(None)).await.unwrap();
+    let ran = attach(&client, &job).await;
+    assert_eq!((kind(&ran), ran.out.as_str()), ((ErrorKind::SessionDisconnected, true), "said\n"));
+    assert!(ran.result.unwrap_err().message.contains("taken back"));
+    end(&world, owned).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_asked_again_is_no_point_and_an_undone_one_is_asked_anew() {
+    let world = World::warm().await;
+    let owned = start(&world, remembering()).await.unwrap();
+    let client = client(&world, &owned.sid).await;
+    let keyed = async |key: &str| client.start(&sh("true"), Some(key)).await.unwrap();
+    let points = async || client.log().await.unwrap().len();
+    assert_eq!((keyed("a").await, keyed("a").await), ("j1".into(), "j1".into()));
+    let (one, other) = tokio::join!(keyed("b"), keyed("b"));
+    assert_eq!((one.as_str(), other.as_str(), points().await), ("j2", "j2", 2));
+    let refused = client.start(&sh("false"), Some("a")).await.unwrap_err();
+    assert_eq!((refused.kind(), points().await), (ErrorKind::Usage, 2));
+    in_time(client.undo(None)).await.unwrap();
+    assert_eq!((keyed("a").await, keyed("b").await), ("j1".into(), "j3".into()));
+    end(&world, owned).await;
+}
+
+#[test]
+fn who_knows_that_a_name_was_taken_meanwhile_is_told_so() {
+    let taken = Error::NameTaken("it".parse().unwrap());
+    let told = serde_json::to_string(&OwnerReply::from(Err(taken))).unwrap();
+    let heard = Result::from(serde_json::from_str::<OwnerReply>(&told).unwrap());
+    assert!(matches!(heard, Err(Error::NameTaken(name)) if name.as_str() == "it"));
 }

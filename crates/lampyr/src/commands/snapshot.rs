@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::time::Duration;
 
 use lampyr_types::Name;
 use serde_json::{Value, json};
@@ -106,7 +105,7 @@ pub(super) fn fork(args: &ForkArgs, layers: &Layers<'_>, printer: &Printer) -> R
     let owner = || super::session::owner(layers.home(), "session-owner").map_err(io::Error::other);
     let forked = on_host(layers, printer, async |host| {
         let wanted =
-            ForkRequest { count: args.count, attached: false, with_secrets: args.with_secrets };
+            ForkRequest { count: args.count, attached: true, with_secrets: args.with_secrets };
         Ok(core::fork(&host, &parent, wanted, owner).await?)
     })?;
     let forked = match forked {
@@ -114,17 +113,14 @@ pub(super) fn fork(args: &ForkArgs, layers: &Layers<'_>, printer: &Printer) -> R
         Err(status) => return Ok(status),
     };
     let sids: Vec<_> = forked.sessions.iter().map(|(sid, _)| sid.to_string()).collect();
-    let told = match layers.format(false)? {
-        Format::Json => printer.json(&json!({"sids": sids, "pause_ms": millis(forked.pause)})),
-        Format::Text => printer.data(format!("{}\n", sids.join("\n")).as_bytes()),
-    };
-    if told.is_err() {
-        // Sessions that nobody knows of would never be stopped.
-        for sid in sids {
-            super::block_on(core::stop_session(layers.home(), &sid, Duration::ZERO))??;
-        }
+    // Sessions that nobody knows of would never be stopped: until these were told
+    // they end with us.
+    match layers.format(false)? {
+        Format::Json => printer.json(&json!({"sids": sids, "pause_ms": millis(forked.pause)}))?,
+        Format::Text => printer.data(format!("{}\n", sids.join("\n")).as_bytes())?,
     }
-    Ok(told.map(|()| 0)?)
+    forked.keep()?;
+    Ok(0)
 }
 
 /// Does something on this host until it is done, or until a signal ends it:

@@ -15,7 +15,8 @@ fn ended(exit_code: i32) -> Result<Outcome, RunError> {
 
 fn failed(kind: ErrorKind, started: bool) -> Result<Outcome, RunError> {
     let (message, hint) = ("it failed".to_owned(), Some("do better".to_owned()));
-    Err(RunError { kind, message, hint, duration: TOOK, started, usage: Box::default() })
+    let usage = Box::default();
+    Err(RunError { kind, message, hint, duration: TOOK, started, usage, missing: false })
 }
 
 /// The report of a command that says `out` and `ho!`, and what was printed.

@@ -84,13 +84,14 @@ pub(super) fn command(text: Option<&str>, argv: &[String]) -> Result<Command, Ba
 
 /// How long a command may run.
 pub(super) fn timeout(flag: Option<&str>, layers: &Layers<'_>) -> Result<Span, BadInput> {
-    let least = Span::millis(1);
-    let judge = |asked: Span| match asked {
-        _ if asked < least => Err(BadValue::TooSmall { asked, least }),
-        _ => Ok(asked),
-    };
     let picked = layers.pick(flag, &env_vars::TIMEOUT, parse)?;
-    picked.then(judge).map(|picked| picked.value)
+    picked.then(some_time).map(|picked| picked.value)
+}
+
+/// What may take no time at all is never done.
+pub(super) fn some_time(asked: Span) -> Result<Span, BadValue> {
+    let least = Span::millis(1);
+    if asked < least { Err(BadValue::TooSmall { asked, least }) } else { Ok(asked) }
 }
 
 /// Reads all `--env`.

@@ -9,6 +9,7 @@ use crate::core_api::{
 };
 
 use super::net::short_file;
+use super::run::some_time;
 use super::session::{sid, span};
 use super::volume::label;
 use super::{Layers, Machine, reference};
@@ -61,15 +62,20 @@ impl BuildSettings {
         let plan = read_config(&text)
             .and_then(|config| config.plan(defaults, layers.world().limits()))
             .map_err(|source| BadInput::SnapshotFile { path: args.file.clone().into(), source })?;
-        let timeout = args.step_timeout.as_deref();
         let options = BuildOptions {
             overwrite: !args.keep,
             keep_builder: args.debug_builder,
             cache: !args.no_cache,
-            step_timeout: timeout.map_or(Ok(STEP), |given| span("--step-timeout", given))?,
+            step_timeout: args.step_timeout.as_deref().map_or(Ok(STEP), step_timeout)?,
         };
         Ok(Self { plan, options })
     }
+}
+
+fn step_timeout(given: &str) -> Result<Span, BadInput> {
+    let flag = "--step-timeout";
+    let bad = |reason| BadInput::Flag { flag, reason, example: "10m" };
+    some_time(span(flag, given)?).map_err(bad)
 }
 
 /// The name of a snapshot.
