@@ -302,7 +302,8 @@ impl Error {
         Failure { kind, message, hint: self.hint(), host_us: None }
     }
 
-    /// What kind of failure it is.
+    /// What kind of failure it is. A request that is in conflict with what is
+    /// there makes no sense.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Timeout(_) => ErrorKind::Timeout,
@@ -311,10 +312,13 @@ impl Error {
             Self::NameTaken(_)
             | Self::PeerTaken { .. }
             | Self::VolumeTaken(_)
+            | Self::VolumeBusy(_)
+            | Self::NetworkFull(_)
             | Self::NoPoint(_)
             | Self::HoldsSecrets
             | Self::SnapshotTaken(_)
             | Self::SnapshotNeeded { .. }
+            | Self::SnapshotBusy(_)
             | Self::File { .. }
             | Self::NoCommand(_) => ErrorKind::Usage,
             Self::Told { kind, .. } => *kind,
@@ -390,7 +394,7 @@ impl Error {
             Self::SnapshotFormat(_) => Some("use a newer lampyr, or take it again".into()),
             Self::Incompatible(_) => Some("take it again on this host".into()),
             Self::ImageChanged { .. } => Some("get that image back, or save the VM again".into()),
-            Self::Port { .. } => Some("forward another port, as in --forward 8081:80".into()),
+            Self::Port { .. } => Some("forward another port of this host's".into()),
             Self::Told { hint, .. } => hint.clone(),
             Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),
             _ => None,
@@ -466,6 +470,34 @@ impl From<Error> for RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_conflict_with_what_is_there_is_of_one_kind() {
+        let name = || Name::try_from("one".to_owned()).unwrap();
+        let conflicts = [
+            Error::NameTaken(name()),
+            Error::VolumeTaken(name()),
+            Error::VolumeBusy(name()),
+            Error::NetworkFull(name()),
+            Error::SnapshotTaken(name()),
+            Error::SnapshotBusy(name()),
+            Error::SnapshotNeeded { name: name(), by: name() },
+            Error::HoldsSecrets,
+            Error::NoPoint(None),
+        ];
+        for error in conflicts {
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+            assert!(error.hint().is_some(), "{error}");
+        }
+        // There is nothing wrong with what was asked: no VM can be made of it.
+        let damaged = Error::SnapshotDamaged(lampyr_oci::Digest::of(b""));
+        let image = "default".to_owned();
+        let others =
+            [damaged, Error::ImageChanged { image }, Error::Incompatible("a difference".into())];
+        for error in others {
+            assert_eq!(error.kind(), ErrorKind::ConnectionFailed, "{error}");
+        }
+    }
 
     #[test]
     fn every_end_of_a_machine_has_a_hint() {
