@@ -319,6 +319,7 @@ impl Error {
             | Self::SnapshotTaken(_)
             | Self::SnapshotNeeded { .. }
             | Self::SnapshotBusy(_)
+            | Self::Image(ImageError::InUse { .. })
             | Self::File { .. }
             | Self::NoCommand(_) => ErrorKind::Usage,
             Self::Told { kind, .. } => *kind,
@@ -480,6 +481,7 @@ mod tests {
             Error::VolumeBusy(name()),
             Error::NetworkFull(name()),
             Error::SnapshotTaken(name()),
+            ImageError::InUse { name: "default".into() }.into(),
             Error::SnapshotBusy(name()),
             Error::SnapshotNeeded { name: name(), by: name() },
             Error::HoldsSecrets,

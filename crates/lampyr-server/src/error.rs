@@ -122,6 +122,7 @@ fn status(error: &Error) -> StatusCode {
         Error::NameTaken(_)
         | Error::VolumeTaken(_)
         | Error::VolumeBusy(_)
+        | Error::Image(ImageError::InUse { .. })
         | Error::SnapshotTaken(_)
         | Error::SnapshotNeeded { .. }
         | Error::SnapshotBusy(_)
