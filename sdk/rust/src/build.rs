@@ -55,6 +55,7 @@ impl BuildOptions {
 /// How the build of a snapshot goes.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a build has one, at its end")]
 pub enum BuildEvent {
     /// A step begins.
     #[non_exhaustive]
