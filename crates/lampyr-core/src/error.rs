@@ -308,7 +308,8 @@ impl Error {
         Failure { kind, message, hint: self.hint(), host_us: None }
     }
 
-    /// What kind of failure it is.
+    /// What kind of failure it is. A request that is in conflict with what is
+    /// there makes no sense.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Timeout(_) => ErrorKind::Timeout,
@@ -317,10 +318,14 @@ impl Error {
             Self::NameTaken(_)
             | Self::PeerTaken { .. }
             | Self::VolumeTaken(_)
+            | Self::VolumeBusy(_)
+            | Self::NetworkFull(_)
             | Self::NoPoint(_)
             | Self::HoldsSecrets
             | Self::SnapshotTaken(_)
             | Self::SnapshotNeeded { .. }
+            | Self::SnapshotBusy(_)
+            | Self::Image(ImageError::InUse { .. })
             | Self::File { .. }
             | Self::NoCommand(_) => ErrorKind::Usage,
             Self::SetupStep { end, .. } => end.kind(),
@@ -396,7 +401,7 @@ impl Error {
             Self::SnapshotFormat(_) => Some("use a newer lampyr, or take it again".into()),
             Self::Incompatible(_) => Some("take it again on this host".into()),
             Self::ImageChanged { .. } => Some("get that image back, or save the VM again".into()),
-            Self::Port { .. } => Some("forward another port, as in --forward 8081:80".into()),
+            Self::Port { .. } => Some("forward another port of this host's".into()),
             Self::Told { hint, .. } => hint.clone(),
             Self::Accel { .. } => Some("leave LAMPYR_ACCEL unset, or see `lampyr doctor`".into()),
             _ => None,
@@ -477,17 +482,4 @@ impl From<Error> for RunError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_end_of_a_machine_has_a_hint() {
-        let ended = |log: &str, starved| {
-            Error::Crashed(Ended { how: "it ended".into(), log: log.into(), starved })
-        };
-        let hint = |error: Error| error.hint().unwrap();
-        assert_eq!(hint(ended("a\nb\n\n", false)), "its last words were: b");
-        assert!(hint(ended("", false)).contains("lampyr doctor"));
-        assert!(hint(ended("b", true)).contains("no room left"));
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! What a VM can have, whoever asks for it.
 
+use std::collections::BTreeMap;
+
 use lampyr_types::{BadName, Name, SandboxId, Size};
 
 use crate::{Domain, Mount, Policy, Secret};
@@ -90,6 +92,18 @@ impl Limits {
             _ => Ok(Size::bytes(asked.as_bytes().next_multiple_of(MEMORY_STEP))),
         }
     }
+}
+
+/// Why something cannot be noted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no key of a label: it is empty, or has '=' or a NUL byte in it")]
+pub struct BadLabel(String);
+
+/// What is noted about a snapshot or a volume, by keys that can be said before
+/// a `=`.
+pub fn labels(labels: &BTreeMap<String, String>) -> Result<(), BadLabel> {
+    let bad = labels.keys().find(|key| key.is_empty() || key.contains(['=', '\0']));
+    bad.map_or(Ok(()), |key| Err(BadLabel(key.chars().take(80).collect())))
 }
 
 /// A disk of this size.

@@ -69,7 +69,7 @@ impl App {
             return start_session(host, request, owner).await;
         }
         let (sid, leash) = start_attached(host, request, owner).await?;
-        locked(&self.leashes).insert(sid, leash);
+        self.hold([(sid, leash)]);
         Ok(sid)
     }
 
@@ -83,9 +83,20 @@ impl App {
         let Forked { sessions, pause, .. } = fork(host, word, wanted, &self.settings.owner).await?;
         let sids = sessions.iter().map(|(sid, _)| *sid).collect();
         if wanted.attached {
-            locked(&self.leashes).extend(sessions);
+            self.hold(sessions);
         }
         Ok((sids, pause))
+    }
+
+    fn hold(&self, leashes: impl IntoIterator<Item = (SandboxId, Leash)>) {
+        self.forget_ended();
+        locked(&self.leashes).extend(leashes);
+    }
+
+    /// Lets go of the sandboxes that have ended by themselves.
+    pub(crate) fn forget_ended(&self) {
+        locked(&self.leashes).retain(|_, leash| !leash.is_over());
+        locked(&self.clients).retain(|_, client| !client.is_over());
     }
 
     /// Whether a sandbox ends with this process.

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use base64::prelude::{BASE64_STANDARD, Engine};
+use lampyr_core::limits;
 use lampyr_types::{Name, SandboxId, Size, Span};
 use serde::de::DeserializeOwned;
 
@@ -36,20 +37,45 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let body = body.map_err(late)?;
         let body = body.map_err(|e| ApiError::refused(e.status(), e.body_text()))?;
         let empty = body.iter().all(u8::is_ascii_whitespace);
-        let read = axum::Json::<T>::from_bytes(if empty { b"{}" } else { &body });
-        read.map(|axum::Json(value)| Self(value)).map_err(|e| unread(&e))
+        object("the body", if empty { b"{}" } else { &body }).map(Self)
     }
 }
 
-fn unread(rejection: &JsonRejection) -> ApiError {
-    why(&rejection.body_text(), "the body")
+/// Reads a JSON object. An array of an object's values, which serde takes for
+/// one, is none.
+pub(crate) fn object<T: DeserializeOwned>(what: &str, json: &[u8]) -> Answer<T> {
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err(why("it is no JSON object", what));
+    }
+    let read = axum::Json::<T>::from_bytes(json);
+    read.map(|axum::Json(value)| value).map_err(|e| why(reason(&e.body_text()), what))
 }
 
-/// What axum says of it, in a sentence of ours.
+/// What axum says, without where in axum it says so.
+fn reason(text: &str) -> &str {
+    text.split_once(": ").map_or(text, |(_, why)| why)
+}
+
+/// What is wrong with a request, in a sentence of ours.
 fn why(text: &str, what: &str) -> ApiError {
-    let why = text.split_once(": ").map_or(text, |(_, why)| why);
-    ApiError::usage(format!("{what} is not what this route takes: {why}"))
+    ApiError::usage(format!("{what} is not what this route takes: {}", in_words(text)))
         .hint("/openapi.json says what it takes")
+}
+
+/// Says what was expected in words of JSON's, rather than with a type of ours.
+fn in_words(text: &str) -> String {
+    let Some((found, expected)) = text.split_once(", expected ") else { return text.to_owned() };
+    let (expected, place) = expected.split_at(expected.find(" at line ").unwrap_or(expected.len()));
+    let expected = match expected.split(' ').next().unwrap_or_default() {
+        "struct" | "map" => "an object",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64" => "a whole number",
+        _ => match expected {
+            "a map" => "an object",
+            "a sequence" => "an array",
+            other => other,
+        },
+    };
+    format!("{found}, expected {expected}{place}")
 }
 
 /// A query.
@@ -60,8 +86,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
         let read = axum::extract::Query::<T>::from_request_parts(parts, state).await;
-        let why = |e: &QueryRejection| why(&e.body_text(), "the query");
-        read.map(|axum::extract::Query(value)| Self(value)).map_err(|e| why(&e))
+        let unread = |e: QueryRejection| why(reason(&e.body_text()), "the query");
+        read.map(|axum::extract::Query(value)| Self(value)).map_err(unread)
     }
 }
 
@@ -149,10 +175,63 @@ pub(crate) fn variables(env: BTreeMap<String, String>) -> Answer<Vec<(String, St
     Ok(env.into_iter().collect())
 }
 
+/// What is noted about something, by keys that are neither empty nor have a `=`.
+pub(crate) fn labels(labels: BTreeMap<String, String>) -> Answer<BTreeMap<String, String>> {
+    limits::labels(&labels).map_err(|e| ApiError::usage(format!("labels: {e}")))?;
+    Ok(labels)
+}
+
 /// A mode as people write it: `0644`.
 pub(crate) fn mode(text: Option<&str>) -> Answer<Option<u32>> {
     let Some(text) = text else { return Ok(None) };
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
     let bad = || ApiError::usage(format!("mode: '{}' is no octal mode", text.escape_debug()));
     mode.map(Some).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "it is only read")]
+    struct Asked {
+        name: String,
+        cpus: Option<u32>,
+        size: Option<Inner>,
+        env: Option<BTreeMap<String, String>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "it is only read")]
+    struct Inner {
+        rows: u16,
+    }
+
+    #[test]
+    fn a_body_is_an_object_and_a_refusal_speaks_of_its_keys() {
+        let cases = [
+            (r#"["d", 1]"#, "it is no JSON object"),
+            (r#""d""#, "it is no JSON object"),
+            ("null", "it is no JSON object"),
+            (r#"{"name": 1}"#, "name: invalid type: integer `1`, expected a string"),
+            (
+                r#"{"name": "d", "cpus": "x"}"#,
+                "cpus: invalid type: string \"x\", expected a whole number",
+            ),
+            (r#"{"name": "d", "size": 3}"#, "size: invalid type: integer `3`, expected an object"),
+            (r#"{"name": "d", "env": []}"#, "env: invalid type: sequence, expected an object"),
+            ("{}", "missing field `name`"),
+            ("{", "EOF"),
+        ];
+        for (json, expected) in cases {
+            let said = object::<Asked>("the body", json.as_bytes()).unwrap_err().to_string();
+            assert!(said.starts_with("the body is not what this route takes: "), "{said}");
+            assert!(said.contains(expected), "{json}: {said}");
+            assert!(!said.contains("Asked") && !said.contains("struct"), "{json}: {said}");
+        }
+        assert_eq!(object::<Asked>("the body", b" {\"name\": \"d\"}").unwrap().name, "d");
+    }
 }

@@ -80,16 +80,36 @@ impl IntoResponse for ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        let (kind, hint) = (error.kind(), error.hint());
-        Self { status: status(&error), kind, message: error.to_string(), hint }
+        let (kind, message) = (error.kind(), plain(&error.to_string()));
+        Self { status: status(&error), kind, message, hint: error.hint().as_deref().map(plain) }
     }
 }
 
 impl From<RunError> for ApiError {
-    fn from(RunError { kind, message, hint, missing, .. }: RunError) -> Self {
+    fn from(error: RunError) -> Self {
+        let RunError { kind, message, hint, missing, .. } = without_flags(error);
         let status = if missing { StatusCode::NOT_FOUND } else { of_kind(kind) };
         Self { status, kind, message, hint }
     }
+}
+
+/// What is told of a command that failed, in the words of this API.
+pub(crate) fn without_flags(error: RunError) -> RunError {
+    let (message, hint) = (plain(&error.message), error.hint.as_deref().map(plain));
+    RunError { message, hint, ..error }
+}
+
+/// A flag of the command line's is a key here: `--with-secrets` is
+/// `with_secrets`. What names a whole command stays: that can be run.
+fn plain(text: &str) -> String {
+    if text.contains("lampyr ") {
+        return text.to_owned();
+    }
+    let words = text.split(' ').map(|word| match word.strip_prefix("--") {
+        Some(flag) if !flag.is_empty() => format!("`{}`", flag.replace('-', "_")),
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Some failures say more than their kind.
@@ -103,13 +123,18 @@ fn status(error: &Error) -> StatusCode {
         Error::NameTaken(_)
         | Error::VolumeTaken(_)
         | Error::VolumeBusy(_)
+        | Error::Image(ImageError::InUse { .. })
         | Error::SnapshotTaken(_)
         | Error::SnapshotNeeded { .. }
         | Error::SnapshotBusy(_)
-        | Error::Incompatible(_)
-        | Error::ImageChanged { .. }
         | Error::NoPoint(_)
         | Error::HoldsSecrets => StatusCode::CONFLICT,
+        Error::SnapshotDamaged(_)
+        | Error::SnapshotFormat(_)
+        | Error::SnapshotTooLarge(_)
+        | Error::NotSnapshot(_)
+        | Error::Incompatible(_)
+        | Error::ImageChanged { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Error::File { fault, .. } => of_fault(*fault),
         other => of_kind(other.kind()),
     }
@@ -131,5 +156,54 @@ fn of_kind(kind: ErrorKind) -> StatusCode {
         ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::VmCrashed | ErrorKind::SessionDisconnected => StatusCode::BAD_GATEWAY,
         ErrorKind::ConnectionFailed => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lampyr_types::Name;
+
+    use super::*;
+
+    fn name() -> Name {
+        "one".parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_a_conflict_and_no_other_failure_is() {
+        let (usage, failed) = (ErrorKind::Usage, ErrorKind::ConnectionFailed);
+        let cases = [
+            (Error::SnapshotBusy(name()), 409, usage),
+            (Error::SnapshotNeeded { name: name(), by: name() }, 409, usage),
+            (Error::SnapshotTaken(name()), 409, usage),
+            (Error::VolumeBusy(name()), 409, usage),
+            (Error::NameTaken(name()), 409, usage),
+            (Error::HoldsSecrets, 409, usage),
+            (Error::NoSnapshot(name()), 404, failed),
+            (Error::Incompatible("a difference".into()), 422, failed),
+            (Error::SnapshotFormat("a part".into()), 422, failed),
+            (Error::ImageChanged { image: "default".into() }, 422, failed),
+        ];
+        for (error, status, kind) in cases {
+            let told = ApiError::from(error);
+            assert_eq!((told.status.as_u16(), told.kind), (status, kind), "{told}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_of_flags() {
+        let hint = |error: Error| ApiError::from(error).hint.unwrap();
+        assert_eq!(
+            hint(Error::SnapshotNeeded { name: name(), by: name() }),
+            "`force` removes both"
+        );
+        let secrets = "`with_secrets` copies it all the same, without their values";
+        assert_eq!(hint(Error::HoldsSecrets), secrets);
+        let timeout = Error::Timeout(lampyr_types::Span::secs(1));
+        let late = without_flags(timeout.into());
+        assert_eq!(late.hint.as_deref(), Some("give it longer with `timeout`"));
+        let command = "`lampyr doctor --fix` makes it anew";
+        assert_eq!(plain(command), command);
+        assert_eq!(plain("a -- b"), "a -- b");
     }
 }

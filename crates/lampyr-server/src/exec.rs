@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use crate::answer::{Envelope, OutputPiece};
 use crate::app::App;
 use crate::ask::{self, Body, Sandbox};
-use crate::error::{Answer, ApiError, ErrorBody};
+use crate::error::{Answer, ApiError, ErrorBody, without_flags};
 use crate::output::{Pieces, Texts, end_event, event};
 
 /// What a terminal is called where nobody says.
@@ -159,7 +159,7 @@ impl Work {
         output: &mut dyn Output,
     ) -> Result<Outcome, RunError> {
         let (_nobody, controls) = mpsc::channel::<Control>(1);
-        match self {
+        let result = match self {
             Self::Run(request, stdin) => {
                 let (feed, input) = mpsc::channel(1);
                 let _ = feed.try_send(stdin);
@@ -167,7 +167,8 @@ impl Work {
                 client.exec_fed(&request, input, output, controls).await
             }
             Self::Attach(job) => client.attach(&job, output, controls).await,
-        }
+        };
+        result.map_err(without_flags)
     }
 }
 

@@ -16,6 +16,7 @@ mod images;
 mod listen;
 mod metrics;
 mod output;
+mod registry;
 mod routes;
 mod sandboxes;
 mod snapshots;

@@ -17,7 +17,8 @@ use crate::app::App;
 use crate::ask::MAX_BODY;
 use crate::error::ApiError;
 use crate::{
-    builds, exec, files, forks, images, metrics, sandboxes, snapshots, socket, undo, volumes,
+    builds, exec, files, forks, images, metrics, registry, sandboxes, snapshots, socket, undo,
+    volumes,
 };
 
 /// Sandboxes over HTTP: started, used and stopped.
@@ -68,6 +69,8 @@ fn described() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(builds::build))
         .routes(routes!(snapshots::create, snapshots::list))
         .routes(routes!(snapshots::inspect, snapshots::remove))
+        .routes(routes!(registry::push))
+        .routes(routes!(registry::pull))
         .routes(routes!(volumes::list))
         .routes(routes!(volumes::ensure, volumes::inspect, volumes::remove))
         .routes(routes!(images::list))

@@ -187,6 +187,7 @@ async fn make_volumes(app: &App, mounts: &[Mount]) -> Answer<()> {
     ),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<Json<Vec<SandboxView>>> {
+    app.forget_ended();
     let home = app.home().to_owned();
     let all = blocking(move || sessions(&home)).await?.into_iter();
     Ok(Json(all.map(|(record, state)| SandboxView::new(&app, record, state)).collect()))

@@ -9,7 +9,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use lampyr_core::envelope::millis;
 use lampyr_core::{
-    Snapshot, SnapshotRequest, Taken, create_snapshot, remove_snapshot, snapshot, snapshots,
+    Error, Snapshot, SnapshotRequest, Snapshots, Taken, create_snapshot, remove_snapshot, snapshot,
+    snapshots,
 };
 use lampyr_types::Name;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ use utoipa::{IntoParams, ToSchema};
 use crate::app::{App, aside, blocking};
 use crate::ask::{self, Body, Query};
 use crate::error::{Answer, ApiError, ErrorBody};
+
+/// When something was made of which that is not known.
+const NEVER: &str = "1970-01-01T00:00:00Z";
 
 /// A snapshot to take
 #[derive(Debug, Deserialize, ToSchema)]
@@ -38,10 +42,14 @@ pub(crate) struct SnapshotAsk {
 }
 
 /// A snapshot
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct SnapshotView {
     /// Its name
     name: String,
+    /// What is wrong with it, where it cannot be read: then its name alone is
+    /// known, all else is empty, and it can be removed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<String>,
     /// The digest of its manifest
     digest: String,
     /// When it was taken, as RFC 3339 has it
@@ -117,7 +125,16 @@ impl From<Snapshot> for SnapshotView {
             own_bytes: snapshot.own_bytes,
             total_bytes: snapshot.total_bytes,
             pause_ms: None,
+            damaged: None,
         }
+    }
+}
+
+impl SnapshotView {
+    /// One that cannot be read, and why.
+    fn damaged((name, why): (Name, Error)) -> Self {
+        let (name, damaged) = (name.into(), Some(why.to_string()));
+        Self { name, damaged, created: NEVER.to_owned(), ..Self::default() }
     }
 }
 
@@ -142,7 +159,7 @@ pub(crate) async fn create(
         name: read(&asked.name)?,
         overwrite: asked.overwrite.unwrap_or(true),
         with_secrets: asked.with_secrets,
-        labels: asked.labels,
+        labels: ask::labels(asked.labels)?,
     };
     let taking = async move { create_snapshot(app.host().await?, &word, &request).await };
     let Taken { snapshot, pause } = aside(taking).await?;
@@ -153,7 +170,7 @@ fn taken(snapshot: Snapshot, pause: Duration) -> SnapshotView {
     SnapshotView { pause_ms: Some(millis(pause)), ..snapshot.into() }
 }
 
-/// List all snapshots by name
+/// List all snapshots by name, also those that are damaged
 #[utoipa::path(
     get, path = "/v1/snapshots", tag = "snapshots", operation_id = "listSnapshots",
     responses(
@@ -163,9 +180,11 @@ fn taken(snapshot: Snapshot, pause: Duration) -> SnapshotView {
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<Json<Vec<SnapshotView>>> {
     let home = app.home().to_owned();
-    let all = blocking(move || snapshots(&home)).await?;
-    // One that cannot be read is told where it is looked at.
-    Ok(Json(all.whole.into_iter().map(SnapshotView::from).collect()))
+    let Snapshots { whole, unreadable } = blocking(move || snapshots(&home)).await?;
+    let unreadable = unreadable.into_iter().map(SnapshotView::damaged);
+    let mut all: Vec<_> = whole.into_iter().map(SnapshotView::from).chain(unreadable).collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Json(all))
 }
 
 /// Look at a snapshot
@@ -174,6 +193,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Answer<Json<Vec<Snapsho
     params(("snapshot" = String, Path, description = "Its name")),
     responses(
         (status = 200, description = "What it is", body = SnapshotView),
+        (status = 422, description = "It is there, but damaged", body = ErrorBody),
         (status = "default", description = "There is none", body = ErrorBody),
     ),
 )]
@@ -209,6 +229,6 @@ pub(crate) async fn remove(
     Ok(Json(RemovedView { removed: removed.into_iter().map(String::from).collect() }))
 }
 
-fn read(name: &str) -> Answer<Name> {
+pub(crate) fn read(name: &str) -> Answer<Name> {
     name.parse().map_err(ApiError::usage)
 }

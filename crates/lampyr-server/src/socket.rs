@@ -25,8 +25,8 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::ask::Sandbox;
-use crate::error::{Answer, ErrorBody};
+use crate::ask::{Sandbox, object};
+use crate::error::{Answer, ErrorBody, without_flags};
 use crate::exec::{ExecAsk, Order, Tty};
 use crate::output::Pieces;
 
@@ -102,6 +102,7 @@ async fn serve(socket: WebSocket, client: Arc<SessionClient>) {
     let mut running = JoinSet::new();
     running.spawn(async move {
         let result = client.exec_fed(&order.request, input, &mut pieces, controls).await;
+        let result = result.map_err(without_flags);
         pieces.last(end(&result)).await;
     });
     // Whichever ends first: all was said, or nobody is there to hear it. Whoever
@@ -114,7 +115,7 @@ async fn serve(socket: WebSocket, client: Arc<SessionClient>) {
 }
 
 fn read(text: &str) -> Result<Order, String> {
-    let ask: ExecAsk = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let ask: ExecAsk = object("the first message", text.as_bytes()).map_err(|e| e.to_string())?;
     let order = Order::read(ask).map_err(|e| e.to_string())?;
     if order.is_plain() { Ok(order) } else { Err("here is no stdin, key or detach".into()) }
 }

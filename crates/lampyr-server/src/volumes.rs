@@ -88,8 +88,8 @@ pub(crate) async fn ensure(
     Body(asked): Body<VolumeAsk>,
 ) -> Answer<(StatusCode, Json<VolumeView>)> {
     let (name, quota) = (read(&name)?, asked.quota.as_deref().map(bound).transpose()?);
-    let store = app.store()?;
-    let made = blocking(move || Volume::ensure(&store, &name, quota, asked.labels));
+    let (store, labels) = (app.store()?, ask::labels(asked.labels)?);
+    let made = blocking(move || Volume::ensure(&store, &name, quota, labels));
     let (volume, new) = made.await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(volume.into())))

@@ -12,6 +12,7 @@ from conftest import LIMIT, fate, is_gone
 
 import lampyr
 from lampyr import aio
+from lampyr._calls import Call
 
 T = TypeVar("T")
 EVERY_BYTE = bytes(range(256)) * 1000
@@ -108,6 +109,44 @@ def test_a_cancelled_launch_leaves_nothing(name: str) -> None:
 
     asyncio.run(work())
     assert "has ended" in fate(name), "it was launched, and is gone"
+
+
+class Slow(aio.Client):
+    """A client whose server takes its time to fork."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.forked = asyncio.Event()
+
+    async def _perform(self, call: Call[Any]) -> Any:
+        self.asked.append(f"{call.request.method} {call.request.target}")
+        if call.request.method == "DELETE":
+            return None
+        await self.forked.wait()
+        return [info("one"), info("two")]
+
+
+def info(id: str) -> lampyr.SandboxInfo:
+    return lampyr.SandboxInfo(id, "default", 1, 1 << 28, "", "running", True, 1)
+
+
+def test_forks_of_a_cancelled_call_are_stopped() -> None:
+    async def work() -> None:
+        client = Slow()
+        forking = asyncio.ensure_future(aio.Sandbox(client, info("box"), ours=True).fork(2))
+        while not client.asked:
+            await asyncio.sleep(0)
+        forking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await forking
+        client.forked.set()
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left, timeout=LIMIT)
+        stopped = [f"DELETE /v1/sandboxes/{each}?force=true" for each in ("one", "two")]
+        assert client.asked == ["POST /v1/sandboxes/box/fork", *stopped]
+
+    asyncio.run(work())
 
 
 async def _launch(name: str) -> aio.Sandbox:

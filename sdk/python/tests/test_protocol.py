@@ -12,7 +12,7 @@ import lampyr
 from lampyr import _calls as calls
 from lampyr import presets
 from lampyr._events import CommandEvents, Events
-from lampyr._http import MAX_HEAD, Answer
+from lampyr._http import MAX_HEAD, Answer, Reply
 from lampyr.config import document
 
 CHUNKED = (
@@ -77,6 +77,14 @@ def test_a_command_whose_stream_breaks_off_has_no_end() -> None:
     assert [piece.text for piece in events.pieces] == ["a"]
     with pytest.raises(lampyr.SessionDisconnected):
         events.feed(b"")
+
+
+@pytest.mark.parametrize("status, there", [(200, True), (404, False), (422, True)])
+def test_a_snapshot_that_is_damaged_is_there(status: int, there: bool) -> None:
+    told = b'{"error":"connection_failed","message":"the snapshot is damaged"}'
+    assert calls.snapshot_exists("a").read(Reply(status, told)) is there
+    with pytest.raises(lampyr.ConnectionFailed, match="damaged"):
+        calls.snapshot_exists("a").read(Reply(503, told))
 
 
 def body(call: calls.Call[Any]) -> dict[str, Any]:

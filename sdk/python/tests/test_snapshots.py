@@ -81,6 +81,7 @@ def test_a_step_that_fails_leaves_what_was_there(baked: SnapshotConfig) -> None:
     with pytest.raises(lampyr.SetupFailed) as failure:
         lampyr.build_snapshot(broken)
     assert failure.value.step == lampyr.FailedStep(2, 2, LUCKLESS, 3)
+    assert failure.value.kind == "connection_failed"
     assert "no such luck" in failure.value.output
     with lampyr.launch_sandbox(snapshot=baked.name) as box:
         assert box.read_file("/opt/word") == b"baked /opt\n"

@@ -55,6 +55,7 @@ impl BuildOptions {
 /// How the build of a snapshot goes.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "a build has one, at its end")]
 pub enum BuildEvent {
     /// A step begins.
     #[non_exhaustive]
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_build_that_failed_is_an_error() {
-        let failed = json!({"error": "usage", "message": "no", "output": "what it said",
+        let failed = json!({"error": "connection_failed", "message": "no", "output": "what it said",
             "step": {"index": 1, "count": 1, "description": "a", "exit_code": 1}});
         let Err(Error::Setup(why)) = read(event("failed", failed)) else { panic!("no failure") };
         assert_eq!(why.output(), "what it said");

@@ -18,8 +18,8 @@ pub enum ErrorKind {
     Timeout,
     /// The virtual machine ended by itself.
     VmCrashed,
-    /// There is no such sandbox, snapshot, volume or image, no way to it, or no
-    /// Lampyr.
+    /// There is no such sandbox, snapshot, volume or image, none that is of use,
+    /// no way to it, or no Lampyr.
     ConnectionFailed,
     /// The sandbox was stopped meanwhile, or who owned it died.
     SessionDisconnected,
@@ -81,14 +81,14 @@ pub enum Error {
     /// The virtual machine ended by itself.
     #[error(transparent)]
     VmCrashed(Box<Failure>),
-    /// There is no such sandbox, snapshot, volume or image, no way to it, or no
-    /// Lampyr.
+    /// There is no such sandbox, snapshot, volume or image, none that is of use,
+    /// no way to it, or no Lampyr.
     #[error(transparent)]
     ConnectionFailed(Box<Failure>),
     /// The sandbox was stopped meanwhile, or who owned it died.
     #[error(transparent)]
     SessionDisconnected(Box<Failure>),
-    /// A step of a snapshot's setup failed. Its kind is [`ErrorKind::Usage`].
+    /// A step of a snapshot's setup failed. Its kind is what the server says.
     #[error(transparent)]
     Setup(Box<SetupFailure>),
 }
@@ -97,7 +97,8 @@ impl Error {
     /// What kind of failure it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Usage(_) | Self::Setup(_) => ErrorKind::Usage,
+            Self::Usage(_) => ErrorKind::Usage,
+            Self::Setup(setup) => setup.kind,
             Self::Timeout(_) => ErrorKind::Timeout,
             Self::VmCrashed(_) => ErrorKind::VmCrashed,
             Self::ConnectionFailed(_) => ErrorKind::ConnectionFailed,
@@ -206,7 +207,7 @@ impl Failure {
 
     /// The HTTP status of the answer, where there was one: 404 is for what does
     /// not exist, 409 where something is in the way, 410 for a sandbox that has
-    /// ended.
+    /// ended, 422 for a snapshot that is damaged or does not fit this host.
     pub fn status(&self) -> Option<u16> {
         self.status
     }
@@ -262,6 +263,7 @@ impl std::error::Error for Failure {
 #[derive(Debug, thiserror::Error)]
 #[error("{failure}")]
 pub struct SetupFailure {
+    kind: ErrorKind,
     failure: Failure,
     step: FailedStep,
     output: String,
@@ -321,12 +323,13 @@ impl Told {
         let stdout = whole(self.partial_stdout, self.stdout_bytes.as_deref());
         let stderr = whole(self.partial_stderr, self.stderr_bytes.as_deref());
         let failure = Failure { hint: self.hint, status, ..Failure::new(self.message) };
+        let kind = ErrorKind::of(&self.error);
         match self.step {
             Some(step) => {
                 let output = self.output.unwrap_or_default();
-                Error::Setup(Box::new(SetupFailure { failure, step, output }))
+                Error::Setup(Box::new(SetupFailure { kind, failure, step, output }))
             }
-            None => failure.of(ErrorKind::of(&self.error)).having_said(stdout, stderr),
+            None => failure.of(kind).having_said(stdout, stderr),
         }
     }
 }
@@ -385,10 +388,10 @@ mod tests {
 
     #[test]
     fn a_step_that_failed_says_which() {
-        let body = br#"{"error":"usage","message":"step 2","output":"no\n",
+        let body = br#"{"error":"connection_failed","message":"step 2","output":"no\n",
             "step":{"index":2,"count":3,"description":"read it","exit_code":7}}"#;
         let error = refusal(400, body);
-        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert_eq!(error.kind(), ErrorKind::ConnectionFailed);
         let Error::Setup(setup) = error else { panic!("{error:?}") };
         assert_eq!((setup.step(), setup.step_name(), setup.code()), (2, "read it", 7));
         assert_eq!(setup.output(), "no\n");

@@ -251,14 +251,17 @@ pub async fn launch_sandbox(options: LaunchOptions) -> Result<Sandbox, Error> {
         say(&format!("[lampyr] launching {}\n", asked.name));
     }
     let ask = Ask::post("/v1/sandboxes").json(&asked)?;
-    let (tell, launched) = oneshot::channel();
-    // It starts whether or not anybody waits; a handle that nobody takes is
-    // dropped, and stops it.
-    tokio::spawn(async move {
-        let launched = call::<SandboxInfo>(ask).await;
-        drop(tell.send(launched.map(|info| Sandbox::new(info, true))));
-    });
-    launched.await.map_err(broken)?
+    start(async { Ok(Sandbox::new(call::<SandboxInfo>(ask).await?, true)) }).await
+}
+
+/// Does what starts sandboxes. They start whether or not anybody waits; handles
+/// that nobody takes are dropped, and stop them.
+pub(crate) async fn start<T: Send + 'static>(
+    starting: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let (tell, started) = oneshot::channel();
+    tokio::spawn(async move { drop(tell.send(starting.await)) });
+    started.await.map_err(broken)?
 }
 
 /// Launches a sandbox, calls `work` with it, and stops it, also when `work`
@@ -327,6 +330,20 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(&options.asked).unwrap(), asked);
         assert!(!format!("{options:?}").contains("hush"));
+    }
+
+    #[tokio::test]
+    async fn what_is_started_ends_where_nobody_waits() {
+        let (go_on, going) = oneshot::channel::<()>();
+        let (handle, ended) = oneshot::channel::<()>();
+        let starting = start(async move {
+            going.await.map_err(broken)?;
+            Ok(handle)
+        });
+        let early = tokio::time::timeout(Duration::ZERO, starting).await;
+        assert!(early.is_err() && !go_on.is_closed());
+        go_on.send(()).unwrap();
+        assert!(ended.await.is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Failure};
 use crate::exec::Exec;
 use crate::files::{Fs, WriteFile};
 use crate::http::{Ask, call, done, exists, route, send};
+use crate::launch::start;
 use crate::program::here;
 use crate::server::{running, server};
 use crate::snapshots::TakeSnapshot;
@@ -332,7 +333,8 @@ fn end(sandbox: &str) -> Ask {
     Ask::delete(route("sandboxes", sandbox, "")).query("force", "true")
 }
 
-/// Forks to be made; see [`Sandbox::fork`].
+/// Forks to be made; see [`Sandbox::fork`]. Where the future is dropped before
+/// they are, they are stopped as soon as they run.
 #[derive(Debug)]
 #[must_use = "it is made once it is awaited"]
 pub struct Fork<'a> {
@@ -350,8 +352,11 @@ impl Fork<'_> {
     async fn make(self) -> Result<Vec<Sandbox>, Error> {
         let asked = json!({"count": self.count, "with_secrets": self.with_secrets});
         let ask = Ask::post(route("sandboxes", self.sandbox, "/fork")).json(&asked)?;
-        let Forked { sandboxes } = call(ask).await?;
-        Ok(sandboxes.into_iter().map(|info| Sandbox::new(info, true)).collect())
+        start(async {
+            let Forked { sandboxes } = call(ask).await?;
+            Ok(sandboxes.into_iter().map(|info| Sandbox::new(info, true)).collect())
+        })
+        .await
     }
 }
 

@@ -44,6 +44,9 @@ pub struct Snapshot {
     /// Whether it was there already, made just so, where it has just been built.
     #[serde(default)]
     pub cached: bool,
+    /// What is wrong with it, where it cannot be read: all else but its name is
+    /// empty then, and it can be removed.
+    pub damaged: Option<String>,
 }
 
 /// The snapshot that another was built on.
@@ -121,14 +124,20 @@ impl<'a> TakeSnapshot<'a> {
 
 asking!(TakeSnapshot<'a>, take, Snapshot);
 
-/// All snapshots that there are, by name.
+/// The status of a snapshot that is there, and of no use.
+const DAMAGED: u16 = 422;
+
+/// All snapshots that there are, by name, also those that are `damaged`.
 pub async fn list_snapshots() -> Result<Vec<Snapshot>, Error> {
     call(Ask::get("/v1/snapshots")).await
 }
 
-/// Whether there is a snapshot of this name.
+/// Whether there is a snapshot of this name, be it damaged.
 pub async fn snapshot_exists(name: &str) -> Result<bool, Error> {
-    exists(Ask::get(route("snapshots", name, ""))).await
+    match exists(Ask::get(route("snapshots", name, ""))).await {
+        Err(e) if e.failure().status() == Some(DAMAGED) => Ok(true),
+        known => known,
+    }
 }
 
 /// Removes a snapshot; it may be gone. One that others were built on is an

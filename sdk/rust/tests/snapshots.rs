@@ -75,7 +75,7 @@ fn a_step_that_fails_is_named_and_leaves_what_was_there() {
             .step("touch /never");
         let options = BuildOptions::new().debug_builder(true);
         let error = failure(build_snapshot(&config, options).await);
-        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert_eq!(error.kind(), ErrorKind::ConnectionFailed);
         let Error::Setup(why) = error else { panic!("{error:?}") };
         assert_eq!((why.step(), why.step_name(), why.code()), (2, "read it", 1));
         assert_eq!(why.output(), "cat: /missing: No such file or directory\n");

@@ -164,7 +164,8 @@ export function refusal(status: number, body: Buffer): Error {
     const { error, message, hint } = JSON.parse(text);
     return errorOf(error, message, { hint, status });
   } catch {
-    return errorOf("usage", text.trim() || `lampyr's server answered with ${status}`, { status });
+    const said = text.trim() || `lampyr's server answered with ${status}`;
+    return errorOf("connection_failed", said, { status });
   }
 }
 

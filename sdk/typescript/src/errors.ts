@@ -47,7 +47,8 @@ export class LampyrError extends Error {
   }
 }
 
-/** What was asked for makes no sense, or is not there. */
+/** What was asked for makes no sense, is in conflict with what is there, or is a
+ * file that is not there. */
 export class UsageError extends LampyrError {
   constructor(message: string, details?: ErrorDetails) {
     super("usage", message, details);
@@ -83,8 +84,9 @@ export class SessionDisconnectedError extends LampyrError {
 }
 
 /** A step of a snapshot's setup failed. What it said is in {@link output}. */
-export class SetupError extends UsageError {
+export class SetupError extends LampyrError {
   constructor(
+    kind: ErrorKind,
     message: string,
     /** Which step it was, from 1. */
     readonly step: number,
@@ -92,7 +94,7 @@ export class SetupError extends UsageError {
     readonly output: string,
     details?: ErrorDetails,
   ) {
-    super(message, details);
+    super(kind, message, details);
   }
 }
 
@@ -104,13 +106,22 @@ const CLASSES = {
   session_disconnected: SessionDisconnectedError,
 };
 
-/** The error of a kind. A kind that this version does not know is a failed connection. */
-export function errorOf(kind: string, message: string, details?: ErrorDetails): LampyrError {
-  const Class = CLASSES[kind as ErrorKind] ?? ConnectionFailedError;
-  return new Class(message, details);
+/** The kind of a word. One that this version does not know is a failed connection. */
+export function kindOf(word: string): ErrorKind {
+  return Object.hasOwn(CLASSES, word) ? (word as ErrorKind) : "connection_failed";
+}
+
+/** The error of a kind. */
+export function errorOf(word: string, message: string, details?: ErrorDetails): LampyrError {
+  return new CLASSES[kindOf(word)](message, details);
 }
 
 /** Whether an error says that something does not exist. */
 export function isMissing(error: unknown): boolean {
-  return error instanceof LampyrError && error.status === 404;
+  return hasStatus(error, 404);
+}
+
+/** Whether an error came with this HTTP status. */
+export function hasStatus(error: unknown, status: number): boolean {
+  return error instanceof LampyrError && error.status === status;
 }

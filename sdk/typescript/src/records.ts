@@ -16,6 +16,7 @@ export function recordOf(view: SnapshotView): SnapshotRecord {
     memoryBytes: view.memory,
     labels: view.labels,
     parent: view.parent,
+    ...(view.damaged !== undefined && { damaged: view.damaged }),
   };
 }
 

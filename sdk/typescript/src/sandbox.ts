@@ -2,7 +2,7 @@ import "./dispose.js";
 
 import { call, route } from "./client.js";
 import { copyIn, copyOut } from "./copy.js";
-import { isMissing, UsageError } from "./errors.js";
+import { hasStatus, isMissing, UsageError } from "./errors.js";
 import {
   type CollectOptions,
   type Command,
@@ -15,7 +15,7 @@ import {
 import { SandboxFs, type WriteOptions } from "./fs.js";
 import { recordOf } from "./records.js";
 import { attach } from "./terminal.js";
-import type { RemoveOptions, SnapshotOptions, TakenSnapshot } from "./types.js";
+import type { ForkOptions, RemoveOptions, SnapshotOptions, TakenSnapshot } from "./types.js";
 import type { SandboxView, SnapshotView } from "./wire.js";
 
 /** A command that a sandbox with checkpoints can go back to the time before. */
@@ -104,9 +104,16 @@ export class Sandbox implements AsyncDisposable {
     return views.map((view) => new SandboxHandle(view));
   }
 
-  /** Looks at one, by its name or id. */
+  /** Looks at one, by its name or id. One whose owner died is `dead` until it is
+   * removed; one that has ended in order is an error. */
   static async get(name: string): Promise<SandboxHandle> {
-    return new SandboxHandle(await call("GET", route`/v1/sandboxes/${name}`));
+    try {
+      return new SandboxHandle(await call("GET", route`/v1/sandboxes/${name}`));
+    } catch (error) {
+      const left = hasStatus(error, ENDED) ? await find(name) : undefined;
+      if (left) return left;
+      throw error;
+    }
   }
 
   /** A handle on one that somebody launched, by its name or id. */
@@ -185,14 +192,15 @@ export class Sandbox implements AsyncDisposable {
 
   /** Takes a snapshot of it, disk and memory. It stands still meanwhile, and goes on. */
   async snapshot(name: string, options: SnapshotOptions = {}): Promise<TakenSnapshot> {
-    const json = { sandbox: this.id, name, ...options };
+    const { withSecrets: with_secrets, ...rest } = options;
+    const json = { sandbox: this.id, name, ...rest, with_secrets };
     const view = await call<SnapshotView>("POST", "/v1/snapshots", { json });
     return { ...recordOf(view), pauseMs: view.pause_ms };
   }
 
   /** Copies of it, which run from where it is now. They end with this process, too. */
-  async fork(count = 1): Promise<Sandbox[]> {
-    const json = { count, detached: false };
+  async fork(count = 1, { withSecrets }: ForkOptions = {}): Promise<Sandbox[]> {
+    const json = { count, detached: false, with_secrets: withSecrets };
     const path = route`/v1/sandboxes/${this.id}/fork`;
     const { sandboxes } = await call<{ sandboxes: SandboxView[] }>("POST", path, { json });
     return sandboxes.map((view) => new Sandbox(view, true));
@@ -265,6 +273,15 @@ export async function removeSandbox(name: string, { force }: RemoveOptions = {})
 }
 
 async function runs(name: string): Promise<boolean> {
-  const named = (handle: SandboxHandle) => handle.name === name || handle.id === name;
-  return (await Sandbox.list()).some((handle) => named(handle) && handle.status === "running");
+  return (await find(name))?.status === "running";
+}
+
+/** The HTTP status of a sandbox that has ended, whether or not something is left. */
+const ENDED = 410;
+
+/** The one of this name or id, the one that runs where there are others. */
+async function find(name: string): Promise<SandboxHandle | undefined> {
+  const all = await Sandbox.list();
+  const named = all.filter((handle) => handle.name === name || handle.id === name);
+  return named.find((handle) => handle.status === "running") ?? named.at(-1);
 }

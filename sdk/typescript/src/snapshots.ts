@@ -1,5 +1,5 @@
 import { call, callForStream, route } from "./client.js";
-import { ConnectionFailedError, errorOf, isMissing, SetupError } from "./errors.js";
+import { ConnectionFailedError, errorOf, hasStatus, isMissing, kindOf, SetupError } from "./errors.js";
 import { eventsOf, type ServerEvent } from "./events.js";
 import { recordOf } from "./records.js";
 import type {
@@ -53,7 +53,7 @@ type Failed = { error: string; message: string; hint?: string; step?: unknown; o
 /** Why a build failed: at a step, which it says then, or at something else. */
 function failureOf({ error, message, hint, output, ...at }: Failed, step?: Step): Error {
   if (at.step === undefined || !step) return errorOf(error, message, { hint });
-  return new SetupError(message, step.index, output ?? "", { hint });
+  return new SetupError(kindOf(error), message, step.index, output ?? "", { hint });
 }
 
 /** Prints what a build is doing. */
@@ -67,17 +67,21 @@ function show({ name, data }: ServerEvent): void {
   }
 }
 
-/** All snapshots that there are. */
+/** The HTTP status of a snapshot that is there, and of no use. */
+const DAMAGED = 422;
+
+/** All snapshots that there are, also those that are `damaged`. */
 export async function listSnapshots(): Promise<SnapshotRecord[]> {
   return (await call<SnapshotView[]>("GET", "/v1/snapshots")).map(recordOf);
 }
 
-/** Whether there is a snapshot of the name. */
+/** Whether there is a snapshot of the name, be it damaged. */
 export async function snapshotExists(name: string): Promise<boolean> {
   return call("GET", route`/v1/snapshots/${name}`).then(
     () => true,
     (error) => {
       if (isMissing(error)) return false;
+      if (hasStatus(error, DAMAGED)) return true;
       throw error;
     },
   );

@@ -113,6 +113,9 @@ export interface SnapshotRecord {
   labels: Record<string, string>;
   /** What it was built on. */
   parent: { digest: string; name: string | null } | null;
+  /** What is wrong with it, where it cannot be read: all else but its name is
+   * empty then, and it can be removed. */
+  damaged?: string;
 }
 
 /** A snapshot of a sandbox, and how long the sandbox stood still for it. */
@@ -126,6 +129,15 @@ export interface SnapshotOptions {
   overwrite?: boolean;
   /** What is noted about it. */
   labels?: Record<string, string>;
+  /** Take it even of a sandbox that has secrets. Their values are in no
+   * snapshot. Default: false. */
+  withSecrets?: boolean;
+}
+
+/** How to fork a sandbox. */
+export interface ForkOptions {
+  /** Fork even one that has secrets. The forks have none. Default: false. */
+  withSecrets?: boolean;
 }
 
 /** A volume that there is. */

@@ -13,6 +13,7 @@ export interface SandboxView {
 
 export interface SnapshotView {
   name: string | null;
+  damaged?: string;
   digest: string;
   created: string;
   image: string;

@@ -79,7 +79,7 @@ test("a step that fails is named, and leaves what was there", LIMIT, async (t) =
   await assert.rejects(buildSnapshot({ ...config, setup }), (error) => {
     failure(SetupError, /the second step/)(error);
     const { step, output, kind } = error as SetupError;
-    assert.deepEqual([step, output, kind], [2, "why\n", "usage"]);
+    assert.deepEqual([step, output, kind], [2, "why\n", "connection_failed"]);
     return true;
   });
   const kept = (await listSnapshots()).find((snapshot) => snapshot.name === name);

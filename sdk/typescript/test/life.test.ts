@@ -15,7 +15,7 @@ import {
   UsageError,
 } from "lampyr";
 
-import { alive, eventually, failure, folder, fresh, LIMIT, program } from "./lab.js";
+import { alive, eventually, failure, folder, fresh, LIMIT, Process, program } from "./lab.js";
 
 const GONE = { kind: "connection_failed" };
 
@@ -200,6 +200,21 @@ test("a server that dies is told of, and the next call has another", LIMIT, asyn
   const { stdout } = await owner.ended;
   assert.match(stdout, /^up\n(ConnectionFailedError connection_failed|UsageError usage)\nagain\n/);
   await gone(name);
+});
+
+test("one whose owner died is dead until it is removed", LIMIT, async (t) => {
+  const name = fresh();
+  t.after(() => removeSandbox(name, { force: true }));
+  const { id } = await launchSandbox({ name });
+  const { stdout } = await new Process(process.env["LAMPYR_BIN"]!, ["session", "list"]).ended;
+  const { pid } = JSON.parse(stdout).find(({ sid }: { sid: string }) => sid === id);
+  process.kill(pid, "SIGKILL");
+  await eventually("it is dead", async () => (await Sandbox.get(name)).status === "dead");
+  const handle = await Sandbox.get(id);
+  assert.deepEqual([handle.id, handle.name, handle.status], [id, name, "dead"]);
+  await assert.rejects(handle.connect(), { status: 410 });
+  await handle.remove();
+  await assert.rejects(Sandbox.get(id), { status: 410 });
 });
 
 test("an error names the sandbox that is not there", LIMIT, async () => {

@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import {
+  connectToSandbox,
   launchSandbox,
   listSnapshots,
+  removeSandbox,
   removeSnapshot,
   runInSandbox,
   type Sandbox,
@@ -11,7 +15,9 @@ import {
   UsageError,
 } from "lampyr";
 
-import { failure, fresh, LIMIT } from "./lab.js";
+import { failure, folder, fresh, LIMIT, Process, program, ROOT } from "./lab.js";
+
+const DIST = new URL("../dist/index.js", import.meta.url);
 
 const base = fresh("base");
 
@@ -95,6 +101,45 @@ test("forks go on from where the sandbox is, each by itself", LIMIT, async () =>
   assert.equal(new Set(lines.map(([, , uuid]) => uuid)).size, 3);
   assert(forks.every((fork) => fork.ownsLifecycle && fork.id !== sandbox.id));
   await Promise.all(forks.map((fork) => fork.stop()));
+});
+
+test("one with secrets is copied only if that is said", LIMIT, async (t) => {
+  const [source, name] = [fresh("secret"), fresh("taken")];
+  t.after(() => removeSandbox(source, { force: true }));
+  t.after(() => removeSnapshot(name, { force: true }));
+  const start = ["session", "start", "--name", source, "--cpus", "1", "--memory", "256M"];
+  const open = ["--net", "allow=a.example:443", "--secret", "TOKEN@a.example"];
+  const env = { ...process.env, TOKEN: "a hushed value" };
+  const started = await new Process(process.env["LAMPYR_BIN"]!, [...start, ...open], ROOT, env)
+    .ended;
+  assert.equal(started.code, 0, started.stderr);
+  const sandbox = await connectToSandbox(source);
+  await assert.rejects(sandbox.snapshot(name), { kind: "usage", status: 409 });
+  assert.equal((await sandbox.snapshot(name, { withSecrets: true })).name, name);
+  await assert.rejects(sandbox.fork(), { kind: "usage", status: 409 });
+  const [fork] = await sandbox.fork(1, { withSecrets: true });
+  await fork!.kill();
+});
+
+test("a snapshot that is damaged is there, and says so", LIMIT, async (t) => {
+  const [name, digest] = [fresh("damaged"), `sha256:${"0".repeat(64)}`];
+  const home = folder(t);
+  const snapshots = join(home, "snapshots");
+  mkdirSync(snapshots, { recursive: true });
+  const manifest = { mediaType: "application/vnd.oci.image.manifest.v1+json", digest, size: 1 };
+  const annotations = { "org.opencontainers.image.ref.name": name };
+  const index = { schemaVersion: 2, manifests: [{ ...manifest, annotations }] };
+  writeFileSync(join(snapshots, "index.json"), JSON.stringify(index));
+  const source = `
+    import { listSnapshots, removeSnapshot, snapshotExists } from "${DIST}";
+    const [{ name, damaged }] = await listSnapshots();
+    console.log(name, damaged, await snapshotExists(name));
+    await removeSnapshot(name);
+    console.log(await snapshotExists(name));
+    process.exit();
+  `;
+  const { stdout, stderr } = await program(source, { LAMPYR_HOME: home }).ended;
+  assert.match(stdout, new RegExp(`^${name} the snapshot is damaged: .* true\nfalse\n$`), stderr);
 });
 
 test("a sandbox takes back what a command did", LIMIT, async () => {

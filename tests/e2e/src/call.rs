@@ -217,7 +217,16 @@ impl Finished {
 
     /// The sentence and the hint that it failed with.
     pub fn failure(&self) -> (String, String) {
-        assert_eq!(self.status(), Some(1), "{self:?}");
+        self.told(1)
+    }
+
+    /// The sentence and the hint with which it was refused.
+    pub fn refusal(&self) -> (String, String) {
+        self.told(2)
+    }
+
+    fn told(&self, status: i32) -> (String, String) {
+        assert_eq!(self.status(), Some(status), "{self:?}");
         let said = self.stderr();
         let line = |start: &str| {
             let found = said.lines().find_map(|line| line.strip_prefix(start));

@@ -88,7 +88,7 @@ fn an_image_in_use_stays() {
     assert_eq!(start.status(), Some(0), "{start:?}");
     let sid: Value = serde_json::from_str(&start.stdout()).unwrap();
     let sid = sid["sid"].as_str().unwrap();
-    let (error, hint) = lampyr.lampyr(["images", "rm", &reference]).finish().failure();
+    let (error, hint) = lampyr.lampyr(["images", "rm", &reference]).finish().refusal();
     assert_eq!(error, format!("image '{reference}' is in use by a VM"));
     assert!(hint.contains("session list"));
     lampyr.lampyr(["exec", sid, "true"]).envelope().success();

@@ -123,7 +123,7 @@ fn a_volume_has_a_life_of_its_own() {
     let session = Session::start(&own, &["--volume", "v1:/v"]);
     session.sh("head -c 100000 /dev/zero > /v/zeros").success();
     let busy = own.lampyr(["volume", "rm", "v1"]).finish();
-    assert_eq!(busy.status(), Some(1), "{busy:?}");
+    assert_eq!(busy.status(), Some(2), "{busy:?}");
     assert!(busy.stderr().contains("volume 'v1' is in use"), "{busy:?}");
     session.stop();
     let found = volume(&own, &["inspect", "v1"]);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use lampyr_e2e::{Reply, Served, TestContext, send};
+use lampyr_test_registry::TestRegistry;
 use serde_json::{Value, json};
 
 fn name(what: &str) -> String {
@@ -361,6 +362,7 @@ fn snapshots(c: &mut Caller<'_>) {
     let listed = c.json("GET", all, "", &Value::Null).1;
     assert!(listed.as_array().unwrap().iter().any(|row| row["name"] == taken["name"]), "{listed}");
     assert_eq!(c.server.json("DELETE", &base(&sandbox), &Value::Null).0, 200);
+    travels(c, &taken);
 
     let launched = launch(c, &taken);
     let child = json!({"sandbox": launched["id"], "name": name("serve-t")});
@@ -372,6 +374,8 @@ fn snapshots(c: &mut Caller<'_>) {
         (json!({"sandbox": "A b", "name": "x"}), 404),
         (json!({"sandbox": launched["id"], "name": "A b"}), 400),
         (json!({"sandbox": launched["id"]}), 400),
+        (json!([launched["id"], "x", null, {}, false]), 400),
+        (json!({"sandbox": launched["id"], "name": "x", "labels": {"": "v"}}), 400),
     ];
     for (bad, expected) in refused {
         assert_eq!(c.json("POST", all, "", &bad).0, expected, "{bad}");
@@ -389,6 +393,35 @@ fn snapshots(c: &mut Caller<'_>) {
 }
 
 /// What is built is told step by step, and a step that fails is named.
+/// A snapshot goes to a registry and comes back.
+fn travels(c: &mut Caller<'_>, taken: &Value) {
+    let registry = TestRegistry::plain();
+    let (push, pull) = ("/v1/snapshots/{snapshot}/push", "/v1/snapshots/pull");
+    let there = format!("{}/me/{}:1", registry.name(), name("serve-u"));
+    let (status, pushed) = c.json("POST", push, "", &json!({"reference": there}));
+    assert_eq!((status, &pushed["pushed"]), (200, &json!(there)), "{pushed}");
+    assert!(pushed["digest"].as_str().unwrap().starts_with("sha256:"), "{pushed}");
+    let (status, pulled) = c.json("POST", pull, "", &json!({"reference": there}));
+    let expected = (201, &json!(name("serve-u")), &taken["digest"]);
+    assert_eq!((status, &pulled["name"], &pulled["digest"]), expected, "{pulled}");
+    let none = format!("{}/me/none:1", registry.name());
+    let refused = [
+        (json!({"reference": "A b"}), 400),
+        (json!({"reference": there, "name": "A b"}), 400),
+        (json!({"reference": there, "overwrite": false}), 409),
+        (json!({"reference": none}), 503),
+    ];
+    for (bad, expected) in refused {
+        let (status, told) = c.json("POST", pull, "", &bad);
+        assert_eq!(status, expected, "{bad}: {told}");
+    }
+    let other = format!("/v1/snapshots/{}", name("serve-u"));
+    assert_eq!(c.server.json("DELETE", &other, &Value::Null).0, 200);
+    let (status, told) =
+        c.server.json("POST", &format!("{other}/push"), &json!({"reference": there}));
+    assert_eq!((status, &told["error"]), (404, &json!("connection_failed")), "{told}");
+}
+
 fn builds(c: &mut Caller<'_>) {
     let route = "/v1/snapshots/build";
     let setup = json!(["echo one", {"kind": "shell", "script": "echo two; exit 3", "description": "fails"}]);

@@ -317,6 +317,55 @@ fn what_was_not_detached_ends_with_the_server() {
 }
 
 #[test]
+fn nothing_is_kept_of_those_that_end_by_themselves() {
+    let context = TestContext::shared();
+    let server = serve(&context);
+    let pipes = || {
+        let files = server.process().files();
+        files.iter().filter(|file| file.to_string_lossy().starts_with("pipe:")).count()
+    };
+    let before = pipes();
+    for end in ["ttl", "stop", "crash"] {
+        let ttl = if end == "ttl" { "1s" } else { "10m" };
+        let one = server.sandbox(json!({"ttl": ttl}));
+        assert!(pipes() > before, "{end}");
+        let (sid, vm) = (one["id"].as_str().unwrap(), owner(&one));
+        match end {
+            "stop" => drop(context.lampyr(["session", "stop", "--grace", "0", sid]).finish()),
+            "crash" => vm.signal(libc::SIGKILL),
+            _ => {}
+        }
+        eventually(end, || server.get("/v1/sandboxes").0 == 200 && pipes() == before);
+        eventually(end, || !vm.is_alive());
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_listed_and_says_what_is_wrong() {
+    let context = TestContext::fresh();
+    let (dir, digest) = (context.home().join("snapshots"), format!("sha256:{}", "0".repeat(64)));
+    let index = json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1,
+        "annotations": {"org.opencontainers.image.ref.name": "broken"},
+    }]});
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    let server = serve(&context);
+    let (status, all) = server.get("/v1/snapshots");
+    assert_eq!((status, &all[0]["name"], &all[0]["digest"]), (200, &json!("broken"), &json!("")));
+    assert!(all[0]["damaged"].as_str().unwrap().contains(&digest), "{all}");
+    let launch = json!({"snapshot": "broken"});
+    for (status, told) in
+        [server.get("/v1/snapshots/broken"), server.json("POST", "/v1/sandboxes", &launch)]
+    {
+        assert_eq!((status, &told["error"]), (422, &json!("connection_failed")), "{told}");
+        assert!(told["message"].as_str().unwrap().starts_with("the snapshot is damaged"), "{told}");
+    }
+    assert_eq!(server.json("DELETE", "/v1/snapshots/broken", &Value::Null).0, 200);
+    assert_eq!(server.get("/v1/snapshots"), (200, json!([])));
+}
+
+#[test]
 fn nonsense_is_answered_or_dropped_and_nobody_else_minds() {
     let context = TestContext::shared();
     let server = serve(&context);

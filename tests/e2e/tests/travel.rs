@@ -108,7 +108,7 @@ fn what_was_pushed_runs_in_a_home_that_has_nothing_but_the_kit() {
     assert_eq!(fork.sh("cat /root/file").success(), "kept\n");
     fork.sh("echo more >> /root/file").success();
     to.lampyr(["snapshot", "create", &fork.sid, "more"]).finish().json();
-    to.lampyr(["snapshot", "rm", "tools", "--force"]).finish().failure();
+    to.lampyr(["snapshot", "rm", "tools", "--force"]).finish().refusal();
     fork.stop();
     session.stop();
 

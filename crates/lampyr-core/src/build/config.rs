@@ -11,7 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::builder_name;
-use crate::limits::{BadShape, Limits};
+use crate::limits::{self, BadShape, Limits};
 use crate::snapshot::SnapshotRequest;
 use crate::{BadFile, BadPolicy, Command, Policy, document};
 
@@ -137,11 +137,16 @@ impl SetupStep {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        match self.command() {
-            Command::Shell(text) => text.trim().is_empty(),
-            Command::Argv(words) => words.iter().all(|word| word.trim().is_empty()),
+    /// What is wrong with it that its VM would have to say.
+    fn fault(&self) -> Option<&'static str> {
+        let words = match self.command() {
+            Command::Shell(text) => vec![text],
+            Command::Argv(words) => words,
+        };
+        if words.first().is_none_or(|first| first.trim().is_empty()) {
+            return Some("a step is empty");
         }
+        words.iter().any(|word| word.contains('\0')).then_some("a step has a NUL byte in it")
     }
 }
 
@@ -181,6 +186,11 @@ impl BadConfig {
 
 fn bad(key: &'static str) -> impl Fn(&dyn fmt::Display) -> BadConfig {
     move |reason| BadConfig::Value { key, reason: reason.to_string() }
+}
+
+/// A name that leaves no room for the builder's.
+fn too_long(name: &Name) -> BadConfig {
+    bad("name")(&format!("'{name}' is too long: a snapshot that is built has up to 55 characters"))
 }
 
 /// Reads a configuration. What begins with a brace is JSON.
@@ -235,17 +245,10 @@ impl SnapshotConfig {
         let name: Name = self.name.parse().map_err(|e| bad("name")(&e))?;
         let policy = |rules: &Vec<String>| Policy::of(rules.iter().map(String::as_str));
         let net = self.net.as_ref().map(policy).transpose();
-        if self.workdir.as_ref().is_some_and(|dir| !dir.starts_with('/')) {
-            return Err(bad("workdir")(&"it does not begin with '/'"));
-        }
-        if self.setup.iter().any(SetupStep::is_empty) {
-            return Err(bad("setup")(&"a step is empty"));
-        }
-        if self.env.keys().any(|key| key.is_empty() || key.contains(['=', '\0'])) {
-            return Err(bad("env")(&"a variable's name is empty or has '=' in it"));
-        }
+        self.check_steps()?;
+        limits::labels(&self.labels).map_err(|e| bad("labels")(&e))?;
         Ok(BuildPlan {
-            builder: builder_name(&name).map_err(|e| bad("name")(&e))?,
+            builder: builder_name(&name).map_err(|_| too_long(&name))?,
             name,
             image: self.image.parse().map_err(|e| bad("image")(&e))?,
             cpus: self.cpus(defaults, limits).map_err(|e| bad("resources.cpus")(&e))?,
@@ -257,6 +260,26 @@ impl SnapshotConfig {
             net: net.map_err(|e: BadPolicy| bad("net")(&e))?,
             labels: self.labels.clone(),
         })
+    }
+
+    /// Refuses what no step could be run with.
+    fn check_steps(&self) -> Result<(), BadConfig> {
+        if self.workdir.as_ref().is_some_and(|dir| !dir.starts_with('/')) {
+            return Err(bad("workdir")(&"it does not begin with '/'"));
+        }
+        if self.workdir.as_ref().is_some_and(|dir| dir.contains('\0')) {
+            return Err(bad("workdir")(&"it has a NUL byte in it"));
+        }
+        if let Some(fault) = self.setup.iter().find_map(SetupStep::fault) {
+            return Err(bad("setup")(&fault));
+        }
+        if self.env.keys().any(|key| key.is_empty() || key.contains(['=', '\0'])) {
+            return Err(bad("env")(&"a variable's name is empty or has '=' in it"));
+        }
+        if self.env.values().any(|value| value.contains('\0')) {
+            return Err(bad("env")(&"a value has a NUL byte in it"));
+        }
+        Ok(())
     }
 
     fn cpus(&self, defaults: BuildDefaults, limits: Limits) -> Result<u32, BadShape> {
@@ -372,14 +395,22 @@ team = "x"
     #[test]
     fn what_cannot_be_built_says_which_key() {
         type Change = fn(&mut SnapshotConfig);
-        let rows: [(&str, Change); 8] = [
+        let rows: [(&str, Change); 16] = [
             ("name: ", |c| c.name = "A B".into()),
-            ("name: ", |c| c.name = "x".repeat(60)),
+            ("name: 'xxxxxxxx", |c| c.name = "x".repeat(56)),
             ("image: ", |c| c.image = "../x".into()),
             ("resources.cpus: ", |c| c.resources.cpus = Some(99)),
             ("resources.memory: ", |c| c.resources.memory = Some("lots".into())),
             ("workdir: ", |c| c.workdir = Some("here".into())),
-            ("setup: ", |c| c.setup.push(SetupStep::Text(" \n".into()))),
+            ("setup: a step is empty", |c| c.setup.push(SetupStep::Text(" \n".into()))),
+            ("setup: a step is empty", |c| c.setup.push(program("", &["x"]))),
+            ("setup: a step has a NUL", |c| c.setup.push(program("ls", &["a\0b"]))),
+            ("setup: a step has a NUL", |c| c.setup.push(SetupStep::Text("a\0b".into()))),
+            ("workdir: it has a NUL", |c| c.workdir = Some("/a\0b".into())),
+            ("env: a value", |c| drop(c.env.insert("B".into(), "a\0b".into()))),
+            ("env: a variable's name", |c| drop(c.env.insert("A=".into(), String::new()))),
+            ("labels: '' ", |c| drop(c.labels.insert(String::new(), "v".into()))),
+            ("labels: 'a=b' ", |c| drop(c.labels.insert("a=b".into(), "v".into()))),
             ("net: ", |c| c.net = Some(vec!["a.b:x".into()])),
         ];
         for (expected, change) in rows {
@@ -387,7 +418,16 @@ team = "x"
             change(&mut config);
             let said = plan(&config).unwrap_err().to_string();
             assert!(said.starts_with(expected), "{said}");
+            assert!(!said.contains("-builder"), "{said}");
         }
+        let mut longest = read_config(JSON).unwrap();
+        longest.name = "x".repeat(55);
+        assert_eq!(plan(&longest).unwrap().builder.as_str().len(), 63);
+    }
+
+    fn program(cmd: &str, args: &[&str]) -> SetupStep {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        SetupStep::Described(DescribedStep::Exec { cmd: cmd.into(), args, description: None })
     }
 
     #[test]

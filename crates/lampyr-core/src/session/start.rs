@@ -7,6 +7,7 @@ use std::process::Stdio;
 use lampyr_proto::Failure;
 use lampyr_store::{Part, Store};
 use lampyr_types::{Name, SandboxId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
@@ -68,7 +69,17 @@ impl From<OwnerReply> for Result<SandboxId, Error> {
 /// What an attached session hangs on. Once it is dropped, or the process that
 /// holds it has ended in whatever way, the session's owner ends the session.
 #[derive(Debug)]
-pub struct Leash(#[expect(dead_code, reason = "held to be dropped")] ChildStdin);
+pub struct Leash(ChildStdin);
+
+impl Leash {
+    /// Whether nobody hangs on it any more: the session has ended, or was told
+    /// to live on.
+    pub fn is_over(&self) -> bool {
+        let mut end = [PollFd::new(&self.0, PollFlags::empty())];
+        let polled = poll(&mut end, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        polled.is_ok() && end[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+    }
+}
 
 /// Starts a session. `owner` is the program that will own it: it reads the
 /// request from its standard input, calls [`super::own_session`] and writes an
@@ -144,4 +155,25 @@ fn check_name(store: &Store, request: &SessionRequest) -> Result<(), Error> {
     let Some(name) = &request.name else { return Ok(()) };
     let link = store.root().join(Part::Names.name()).join(Path::new(name.as_str()));
     if is_alive(&link)? { Err(Error::NameTaken(name.clone())) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_leash_is_over_once_nobody_hangs_on_it() {
+        let ready = serde_json::to_string(&OwnerReply::Ready(SandboxId::random())).unwrap();
+        let mut owner = std::process::Command::new("/bin/sh");
+        owner.args(["-c", "read request; echo \"$0\"; read more", &ready]);
+        let (_, mut leash) = hand_over(&"a request", owner).await.unwrap();
+        assert!(!leash.is_over());
+        leash.0.write_all(b"let go\n").await.unwrap();
+        let waiting = async {
+            while !leash.is_over() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.unwrap();
+    }
 }

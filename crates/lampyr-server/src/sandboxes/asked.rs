@@ -73,7 +73,7 @@ pub(crate) struct SandboxAsk {
 
 /// What a sandbox sees: a directory of this host, or something described
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is a path, or an object with a directory or a volume")]
 pub(crate) enum MountAsk {
     /// A directory of this host, absolute
     Directory(String),

@@ -156,7 +156,7 @@ def list_snapshots() -> Call[list[Snapshot]]:
 
 
 def snapshot_exists(name: str) -> Call[bool]:
-    return Call(Request("GET", _named("snapshots", name)), _exists)
+    return Call(Request("GET", _named("snapshots", name)), _snapshot_exists)
 
 
 def remove_snapshot(name: str, force: bool) -> Call[list[str]]:
@@ -304,6 +304,11 @@ def _snapshot(reply: Reply) -> Snapshot:
 
 def _removed(reply: Reply) -> list[str]:
     return [] if reply.status == 404 else list(reply.json()["removed"])
+
+
+def _snapshot_exists(reply: Reply) -> bool:
+    """One that is damaged is there."""
+    return reply.status == 422 or _exists(reply)
 
 
 def _exists(reply: Reply) -> bool:

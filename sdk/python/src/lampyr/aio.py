@@ -1,5 +1,5 @@
-"""The same API for asyncio. What is cancelled is broken off: a command ends, and a
-sandbox that was being launched is stopped."""
+"""The same API for asyncio. What is cancelled is broken off: a command ends, and
+sandboxes that were being launched or forked are stopped."""
 
 from __future__ import annotations
 
@@ -51,20 +51,24 @@ class Client:
         return Opening(self._launch(options))
 
     async def _launch(self, options: LaunchOptions) -> Sandbox:
-        launching = asyncio.ensure_future(self._perform(calls.launch(options)))
-        try:
-            info = await asyncio.shield(launching)
-        except asyncio.CancelledError:
-            # It starts whether or not we wait: stop it once it has.
-            launching.add_done_callback(self._unwanted)
-            raise
-        return Sandbox(self, info, ours=True)
+        launching = self._start(calls.launch(options), lambda info: [info])
+        return Sandbox(self, await launching, ours=True)
 
-    def _unwanted(self, launched: asyncio.Future[SandboxInfo]) -> None:
-        if not launched.cancelled() and launched.exception() is None:
-            stopping = asyncio.ensure_future(
-                self._perform(calls.stop(launched.result().id, None, True))
-            )
+    async def _start(self, call: Call[T], new: Callable[[T], list[SandboxInfo]]) -> T:
+        """Performs a call that starts the sandboxes that `new` finds in its answer."""
+        starting = asyncio.ensure_future(self._perform(call))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # They start whether or not we wait: stop them once they have.
+            starting.add_done_callback(lambda started: self._unwanted(started, new))
+            raise
+
+    def _unwanted(self, started: asyncio.Future[T], new: Callable[[T], list[SandboxInfo]]) -> None:
+        if started.cancelled() or started.exception() is not None:
+            return
+        for info in new(started.result()):
+            stopping = asyncio.ensure_future(self._perform(calls.stop(info.id, None, True)))
             self._tidying.add(stopping)
             stopping.add_done_callback(self._tidying.discard)
 
@@ -293,7 +297,8 @@ class Sandbox(Handle):
     ) -> list[Sandbox]:
         """Makes `count` sandboxes that go on from where it is now, as it does.
         One that has secrets is refused but with `with_secrets`; forks have none."""
-        forks = await self._client._perform(calls.fork(self.id, count, detached, with_secrets))
+        forking = calls.fork(self.id, count, detached, with_secrets)
+        forks = await self._client._start(forking, lambda forks: forks)
         return [Sandbox(self._client, info, ours=not detached) for info in forks]
 
     async def log(self) -> list[LogEntry]:

@@ -16,7 +16,8 @@ class LampyrError(Exception):
     `kind` is one word for the kind of failure, `message` one sentence, `hint` a
     next step where there is one. `status` is the HTTP status where the server
     refused the call: 404 where there is no such thing, 409 where something is
-    in the way, 410 where a sandbox has ended.
+    in the way, 410 where a sandbox has ended, 422 where a snapshot is damaged or
+    does not fit this host.
     """
 
     kind = "connection_failed"
@@ -48,7 +49,8 @@ class UsageError(LampyrError):
 
 class ConnectionFailed(LampyrError):
     """The VM did not start or could not be reached: no such image, sandbox or
-    snapshot, no `lampyr` program, a failed boot."""
+    snapshot, one that is damaged or does not fit this host, no `lampyr` program,
+    a failed boot."""
 
     kind = "connection_failed"
 
@@ -111,7 +113,8 @@ class FailedStep:
 class SetupFailed(LampyrError):
     """A step of a snapshot's setup failed.
 
-    `step` says which; `output` is the tail of what it said.
+    `step` says which; `output` is the tail of what it said. Its `kind` is
+    `connection_failed`.
     """
 
     step: FailedStep | None = None

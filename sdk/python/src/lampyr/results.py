@@ -105,6 +105,9 @@ class Snapshot:
     pause_ms: float | None = None
     #: Nothing had changed since it was built before.
     cached: bool = False
+    #: What is wrong with it, where it cannot be read: all else but its name is
+    #: empty then, and it can be removed.
+    damaged: str | None = None
 
 
 @dataclass(frozen=True)
