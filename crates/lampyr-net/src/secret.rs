@@ -6,6 +6,7 @@ use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::carriage;
 use crate::domain::Domain;
 use crate::entropy;
 
@@ -19,23 +20,6 @@ const MOST: usize = 4096;
 const MARK: &str = "lampyr-secret-";
 /// The shortest placeholder: after the mark nobody guesses the rest.
 const LEAST_PLACEHOLDER: usize = 48;
-/// Headers that say how a message is carried, and not what it is.
-const OF_THE_CARRIAGE: [&str; 13] = [
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "range",
-    "sec-websocket-extensions",
-    "sec-websocket-key",
-    "sec-websocket-version",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// A value, and the one place where it goes out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
@@ -149,7 +133,7 @@ fn known_header(given: &str) -> Result<String, BadSecret> {
     let bad = || BadSecret::Header(given.chars().take(80).collect());
     let header: HeaderName = given.parse().map_err(|_| bad())?;
     let number = given.bytes().all(|b| b.is_ascii_digit());
-    let fits = !number && !OF_THE_CARRIAGE.contains(&header.as_str());
+    let fits = !number && !carriage::is_of_it(&header);
     if fits { Ok(header.as_str().to_owned()) } else { Err(bad()) }
 }
 
@@ -203,7 +187,10 @@ mod tests {
         let good = "0123456789";
         assert!(matches!(secret("1A", "x", good), Err(BadSecret::Name(_))));
         assert!(matches!(secret("A-B", "x", good), Err(BadSecret::Name(_))));
-        for header in ["Host", "content-length", "Sec-WebSocket-Key", "a b", "", "8443"] {
+        let names = ["Host", "content-length", "Sec-WebSocket-Key", "a b", "", "8443"];
+        let dropped = carriage::OF_ONE_HOP.into_iter().chain(carriage::OF_PARTS);
+        let dropped: Vec<_> = dropped.map(|name| name.to_string()).collect();
+        for header in names.into_iter().chain(dropped.iter().map(String::as_str)) {
             assert!(matches!(secret("A", header, good), Err(BadSecret::Header(_))), "{header}");
         }
         assert!(matches!(secret("A", "x", "short"), Err(BadSecret::Length(_))));
