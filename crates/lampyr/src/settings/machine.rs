@@ -5,13 +5,12 @@ use lampyr_types::{Name, Size};
 
 use crate::args::MachineArgs;
 use crate::bad_input::{BadInput, BadValue, Origin};
-use crate::core_api::{
-    self as core, Access, AskedMachine, Forward, Mount, Secret, Snapshot, limits,
-};
+use crate::core_api::{self as core, Access, AskedMachine, Forward, Mount, Snapshot, limits};
 use crate::env_vars;
 
 use super::mounts::mounts;
 use super::net::net;
+use super::secrets::Wanted;
 use super::snapshot::snapshot_name;
 use super::{Layers, parse, shown};
 
@@ -24,6 +23,8 @@ pub(super) struct Machine {
     pub(super) forwards: Vec<Forward>,
     pub(super) mounts: Vec<Mount>,
     pub(super) net: Option<Access>,
+    /// What is to be put into its requests.
+    pub(super) secrets: Wanted,
 }
 
 impl Machine {
@@ -62,20 +63,17 @@ impl Machine {
         layers: &Layers<'_>,
         origin: core::Origin,
     ) -> Result<Self, BadInput> {
+        let (net, secrets) = net(args, &layers.world().env)?;
         Ok(Self {
+            net,
+            secrets,
             origin,
             cpus: cpus(args, layers)?,
             memory: memory(args, layers)?,
             disk_size: disk_size(args, layers)?,
             mounts: mounts(args)?,
-            net: net(args, &layers.world().env)?,
             forwards: args.forward.iter().map(|given| forward(given)).collect::<Result<_, _>>()?,
         })
-    }
-
-    /// Its secrets.
-    pub(super) fn secrets(&self) -> &[Secret] {
-        self.net.as_ref().map(|access| access.secrets.as_slice()).unwrap_or_default()
     }
 }
 

@@ -11,23 +11,23 @@ use crate::bad_input::{BadInput, BadValue};
 use crate::core_api::{Access, MAX_POLICY_FILE, Policy, Private, limits, read_policy};
 use crate::env_vars::Env;
 
-use super::secrets::secrets;
+use super::secrets::Wanted;
 use super::session::sid;
 use super::transfer::existing;
 
-/// What the VM may reach, and with what; `None`: it has no network card.
-pub(super) fn net(args: &MachineArgs, env: &Env) -> Result<Option<Access>, BadInput> {
+/// What the VM may reach, and with what, whose values are still to be asked
+/// for; `None`: it has no network card.
+pub(super) fn net(args: &MachineArgs, env: &Env) -> Result<(Option<Access>, Wanted), BadInput> {
     let policy = policy(args.net.as_deref(), args.policy.as_deref())?;
-    let secrets = secrets(&args.secret, policy.as_ref(), env)?;
+    let secrets = Wanted::read(&args.secret, policy.as_ref(), env)?;
     let rate = args.net_rate.as_deref().map(rate).transpose()?;
     let private = args.network.as_deref().map(private).transpose()?;
-    match policy {
-        Some(policy) => Ok(Some(Access { policy, secrets, rate, private })),
-        // A card that reaches nothing else.
-        None if private.is_some() => Ok(Some(Access { rate, private, ..Access::default() })),
-        None if rate.is_some() => Err(BadInput::RateOfNothing),
-        None => Ok(None),
+    // A VM on a private network has a card that reaches nothing else.
+    let policy = policy.or_else(|| private.is_some().then(Policy::default));
+    if policy.is_none() && rate.is_some() {
+        return Err(BadInput::RateOfNothing);
     }
+    Ok((policy.map(|policy| Access { rate, private, ..policy.into() }), secrets))
 }
 
 /// A place on a private network, under the VM's own name.
