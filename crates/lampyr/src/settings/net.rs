@@ -49,7 +49,7 @@ fn rate(given: &str) -> Result<u64, BadInput> {
 
 fn policy(net: Option<&str>, file: Option<&str>) -> Result<Option<Policy>, BadInput> {
     match (net, file) {
-        (_, Some(path)) => policy_file(path).map(Some),
+        (_, Some(path)) => policy_file("--policy", path).map(Some),
         (Some(text), None) => Policy::parse(text).map_err(BadInput::Net),
         (None, None) => Ok(None),
     }
@@ -72,19 +72,46 @@ impl NewPolicy {
     }
 }
 
-/// Reads a policy file.
-pub(crate) fn policy_file(given: &str) -> Result<Policy, BadInput> {
-    let text = short_file("--policy", given)?;
+/// Reads a policy file, which `what` asks for.
+pub(crate) fn policy_file(what: &'static str, given: &str) -> Result<Policy, BadInput> {
+    let text = short_file(what, given)?;
     read_policy(&text).map_err(|source| BadInput::PolicyFile { path: PathBuf::from(given), source })
 }
 
 /// Reads a file that people write, which is not long.
 pub(super) fn short_file(what: &'static str, given: &str) -> Result<String, BadInput> {
-    let path = existing(what, given)?;
+    let path = existing(what, given).map_err(|e| match e {
+        BadInput::NotFound { what, path } => BadInput::NoFile { what, path },
+        other => other,
+    })?;
     let unreadable = |source| BadInput::Unreadable { path: path.clone(), source };
     let file = File::open(&path).map_err(unreadable)?;
-    let mut text = String::new();
-    file.take(MAX_POLICY_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
-    let long = text.len() as u64 > MAX_POLICY_FILE;
-    if long { Err(BadInput::FileSize { what, path }) } else { Ok(text) }
+    let mut bytes = Vec::new();
+    file.take(MAX_POLICY_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_POLICY_FILE {
+        return Err(BadInput::FileSize { what, path });
+    }
+    String::from_utf8(bytes).map_err(|_| BadInput::NotText { what, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_refused_in_words() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"rules = ['\xff']").unwrap();
+        let given = file.path().to_str().unwrap();
+        let text = format!("the policy: {given} is not text in UTF-8");
+        let rows = [
+            ("/dev/zero", "the policy: /dev/zero is too long to be one", "is it the right file?"),
+            ("/nowhere", "the policy: /nowhere not found", "it must be a file on this host"),
+            (given, &text, "is it the right file?"),
+        ];
+        for (given, expected, hint) in rows {
+            let error = policy_file("the policy", given).unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.hint().as_str()), (expected, hint));
+        }
+    }
 }
