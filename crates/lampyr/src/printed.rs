@@ -127,7 +127,9 @@ impl Signals {
 impl Drop for Signals {
     fn drop(&mut self) {
         // SAFETY: the set is what was in force before.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) };
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut())
+        };
     }
 }
 

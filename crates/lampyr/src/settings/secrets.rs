@@ -92,9 +92,12 @@ fn word(given: &str, env: &Env) -> Result<Word, BadSecretInput> {
         Some((name, source)) => (name, self::source(source).ok_or_else(bad)?),
     };
     let (host, header) = place.split_once(':').unwrap_or((place, USUAL_HEADER));
-    let no_host = |_| match is_name(name, &source, env) {
-        true => BadSecretInput::Host { name: shown(name), host: shown(host) },
-        false => BadSecretInput::NoHost,
+    let no_host = |_| {
+        if is_name(name, &source, env) {
+            BadSecretInput::Host { name: shown(name), host: shown(host) }
+        } else {
+            BadSecretInput::NoHost
+        }
     };
     let host = Domain::parse(host).map_err(no_host)?;
     Secret::check(name, header)?;
