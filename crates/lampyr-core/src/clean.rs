@@ -73,6 +73,9 @@ pub fn clean(home: &Path, present: Option<&Present>, dry_run: bool) -> Result<Cl
             let _ = std::fs::remove_dir(&dir);
         }
     }
+    if !dry_run {
+        private::let_all_go(&store)?;
+    }
     for (part, what, keep) in
         [(Part::Outputs, "output", KEEP_OUTPUTS), (Part::Ended, "word of a session", KEEP_ENDED)]
     {

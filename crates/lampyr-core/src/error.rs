@@ -198,6 +198,9 @@ pub enum Error {
     /// A session with secrets is not copied unless that is said.
     #[error("the session holds secrets, and a copy would be somebody else's")]
     HoldsSecrets,
+    /// A variable of a command's that would hide a secret of its session's.
+    #[error("'{0}' is a secret of the session's, and cannot be a variable as well")]
+    SecretVariable(String),
     /// The machine is somebody else's.
     #[error("this VM is not ours to copy")]
     NotOurs,
@@ -322,6 +325,7 @@ impl Error {
             | Self::NetworkFull(_)
             | Self::NoPoint(_)
             | Self::HoldsSecrets
+            | Self::SecretVariable(_)
             | Self::SnapshotTaken(_)
             | Self::SnapshotNeeded { .. }
             | Self::SnapshotBusy(_)
@@ -388,6 +392,7 @@ impl Error {
             Self::HoldsSecrets => {
                 Some("--with-secrets copies it all the same, without their values".into())
             }
+            Self::SecretVariable(_) => Some("give the variable another name".into()),
             Self::TemplateReplaced => Some("start another session".into()),
             Self::NoSnapshot(_) => Some("`lampyr snapshot list` shows those that there are".into()),
             Self::SnapshotTaken(name) => Some(format!("`lampyr snapshot rm {name}` removes it")),

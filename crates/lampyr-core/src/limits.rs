@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lampyr_types::{BadName, Name, SandboxId, Size};
 
-use crate::{Domain, Mount, Policy, Secret};
+use crate::{Domain, Mount, Policy};
 
 /// The least memory a VM lives with.
 const LEAST_MEMORY: Size = Size::mib(128);
@@ -152,9 +152,11 @@ pub fn reaches(policy: Option<&Policy>, host: &Domain) -> bool {
 }
 
 /// The name that is both a variable's and a secret's, where one is.
-pub fn named_twice<'a>(secrets: &'a [Secret], env: &[(String, String)]) -> Option<&'a str> {
-    let mut names = secrets.iter().map(Secret::name);
-    names.find(|name| env.iter().any(|(key, _)| key == name))
+pub fn named_twice<'a>(
+    mut secrets: impl Iterator<Item = &'a str>,
+    env: &[(String, String)],
+) -> Option<&'a str> {
+    secrets.find(|name| env.iter().any(|(key, _)| key == name))
 }
 
 /// A place in a VM to mount something at, plainly said: no dots, one slash

@@ -23,6 +23,8 @@ use crate::{Error, sandbox};
 
 const FORMAT: u32 = 1;
 const SOCKET: &str = "wire";
+/// How the names of locks begin.
+const LOCK: &str = "network-";
 
 /// A VM on a private network, as it is written down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,11 +88,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // What cannot be removed now, `clean` removes.
-        let Ok(_alone) = lock(&self.store, &self.network) else { return };
+        let Ok(alone) = lock(&self.store, &self.network) else { return };
         // Who goes back in time takes a place anew, in the same directory.
         let _ = std::fs::remove_file(&self.wire_at);
         let _ = std::fs::remove_file(&self.mark);
         let _ = self.mark.parent().map(std::fs::remove_dir);
+        let _ = let_go(&self.store, &self.network, alone);
     }
 }
 
@@ -107,7 +110,32 @@ fn newcomer(private: &Private, sid: SandboxId, others: &[PeerRecord]) -> Result<
 }
 
 fn lock(store: &Store, network: &Name) -> Result<Lock, StoreError> {
-    store.making(&format!("network-{network}"))
+    Lock::wait_again(&lock_of(store, network)?)
+}
+
+fn lock_of(store: &Store, network: &Name) -> Result<PathBuf, StoreError> {
+    Ok(store.dir(Part::Locks)?.join(format!("{LOCK}{network}")))
+}
+
+/// Lets go of a network; its lock goes with it where it is none any more.
+fn let_go(store: &Store, network: &Name, held: Lock) -> Result<(), StoreError> {
+    if !folder(store, network)?.exists() {
+        held.remove(&lock_of(store, network)?);
+    }
+    Ok(())
+}
+
+/// Lets the locks go of networks that are none any more.
+pub(crate) fn let_all_go(store: &Store) -> Result<(), Error> {
+    for path in entries(&store.dir(Part::Locks)?)? {
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_prefix(LOCK));
+        let Some(network) = name.and_then(|name| name.parse().ok()) else { continue };
+        // Whoever holds it lets it go himself.
+        if let Some(held) = Lock::try_take(&path)? {
+            let_go(store, &network, held)?;
+        }
+    }
+    Ok(())
 }
 
 fn folder(store: &Store, network: &Name) -> Result<PathBuf, StoreError> {
@@ -214,6 +242,21 @@ mod tests {
         drop((second, again));
         assert!(matches!(private_network(store.root(), &name), Err(Error::NoNetwork(_))));
         assert!(!folder(&store, &name).unwrap().exists());
+        assert!(!lock_of(&store, &name).unwrap().exists());
+    }
+
+    #[test]
+    fn no_lock_is_left_of_a_network_that_is_none() {
+        let tmp = tempfile::tempdir().unwrap();
+        let store = Store::open(&tmp.path().join("home")).unwrap();
+        let (sid, dir, _held) = own(&store);
+        let (_place, _wire) = Place::take(&store, &lan(None), sid, &dir).unwrap();
+        let [gone, held] = ["gone", "held"].map(|name| name.parse().unwrap());
+        drop(lock(&store, &gone).unwrap());
+        let _held = lock(&store, &held).unwrap();
+        let_all_go(&store).unwrap();
+        let is_left = |name: &Name| lock_of(&store, name).unwrap().exists();
+        assert!(!is_left(&gone) && is_left(&held) && is_left(&"lan".parse().unwrap()));
     }
 
     #[test]

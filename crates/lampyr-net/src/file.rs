@@ -15,6 +15,9 @@ const ALIKE: f64 = 0.7;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PolicyFile {
+    /// Where editors find this schema; nobody else reads it.
+    #[serde(rename = "$schema", default, skip_serializing)]
+    _schema: Option<String>,
     /// Rules as `--net allow=` has them: `[deny:]TARGET[:PORTS][/udp]`. The
     /// first that matches decides; what none matches is denied.
     #[schemars(length(max = 1000), inner(length(min = 1, max = 300)))]
@@ -57,8 +60,9 @@ pub fn read(text: &str) -> Result<Policy, BadFile> {
 }
 
 /// Reads a file for people, of any shape. What begins with a brace is JSON,
-/// all else TOML.
+/// all else TOML; a mark of byte order before it says nothing.
 pub fn document<T: DeserializeOwned>(text: &str) -> Result<T, BadFile> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with('{') { json(text) } else { toml(text) }
 }
 
@@ -94,6 +98,19 @@ mod tests {
         let json = read(r#"{"rules": ["deny:x.example.com", "*.example.com:443"]}"#).unwrap();
         assert_eq!(toml, json);
         assert_eq!(toml.to_string(), "allow=deny:x.example.com,*.example.com:443");
+    }
+
+    #[test]
+    fn what_editors_add_says_nothing() {
+        let plain = read("rules = ['host:1']").unwrap();
+        for text in [
+            "\u{feff}{\"rules\": [\"host:1\"]}",
+            "\u{feff}rules = ['host:1']",
+            "{\"$schema\": \"policy.schema.json\", \"rules\": [\"host:1\"]}",
+            "'$schema' = 'policy.schema.json'\nrules = ['host:1']",
+        ] {
+            assert_eq!(read(text).as_ref(), Ok(&plain), "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod authority;
 mod basic;
+mod end;
 mod exchange;
 mod fields;
 mod frames;

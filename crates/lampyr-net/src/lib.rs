@@ -10,6 +10,7 @@ mod access;
 mod address;
 mod asker;
 mod card;
+mod carriage;
 mod compose;
 mod control;
 mod crossing;

@@ -3,6 +3,7 @@
 
 use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::{StoreError, at};
@@ -36,6 +37,31 @@ impl Lock {
         let file = Self::open(path)?;
         file.lock_shared().map_err(at(path))?;
         Ok(Self(file))
+    }
+
+    /// As [`Self::wait`] does, for a lock whose file goes by [`Self::remove`].
+    pub fn wait_again(path: &Path) -> Result<Self, StoreError> {
+        loop {
+            let lock = Self::wait(path)?;
+            // One that was removed while we waited is nobody's any more.
+            if lock.is_at(path) {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// Lets go of the lock at `path`, and of its file. All who take it do so by
+    /// [`Self::wait_again`].
+    pub fn remove(self, path: &Path) {
+        if self.is_at(path) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let place = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+        let (own, there) = (self.0.metadata().map(place), path.metadata().map(place));
+        matches!((own, there), (Ok(own), Ok(there)) if own == there)
     }
 
     fn open(path: &Path) -> Result<File, StoreError> {

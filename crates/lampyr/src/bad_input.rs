@@ -10,7 +10,7 @@ use lampyr_types::{BadName, BadQuantity, Span};
 use crate::bad_manifest::BadManifest;
 use crate::bad_secret::BadSecretInput;
 use crate::core_api::limits::{BadSessionName, BadShape};
-use crate::core_api::{BadConfig, BadFile, BadPeerName, BadPolicy, Differs, MachinePart};
+use crate::core_api::{BadConfig, BadFile, BadPeerName, BadPolicy, Differs};
 use crate::env_vars::Variable;
 
 /// A request that makes no sense; nothing was started.
@@ -67,6 +67,9 @@ pub(crate) enum BadInput {
     /// Not two ports.
     #[error("invalid --forward '{0}': it is not HOST:GUEST, two ports from 1 to 65535")]
     Forward(String),
+    /// One port, two ways.
+    #[error("--forward: port {0} of this host is given twice")]
+    ForwardTwice(u16),
     /// Nothing to listen on.
     #[error("invalid --listen '{0}': it is not [ADDRESS:]PORT")]
     Listen(String),
@@ -134,15 +137,32 @@ pub(crate) enum BadInput {
         source: BadConfig,
     },
     /// Something else than what was saved.
-    #[error("{}: {differs}", flag(differs.what))]
+    #[error("{flag}: {differs}")]
     Saved {
+        /// The flag that asks for it.
+        flag: &'static str,
         /// What it has.
-        #[from]
         differs: Differs,
     },
     /// A file that is much longer than people write.
     #[error("{what}: {} is too long to be one", path.display())]
     FileSize {
+        /// What it was to be.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that people do not write.
+    #[error("{what}: {} is not text in UTF-8", path.display())]
+    NotText {
+        /// What it was to be.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is not there, where a directory would not do.
+    #[error("{what}: {} not found", path.display())]
+    NoFile {
         /// What it was to be.
         what: &'static str,
         /// The file.
@@ -372,7 +392,8 @@ impl BadInput {
             Self::RateOfNothing => "for example: --net public --net-rate 1MB",
             Self::Net(_) => "for example: --net allow=api.example.com,*.cdn.example.com:443",
             Self::PeerName(_) => "it is a name as hosts have it, without a dot, as in --name db",
-            Self::FileSize { .. } => "is it the right file?",
+            Self::NoFile { .. } => "it must be a file on this host",
+            Self::FileSize { .. } | Self::NotText { .. } => "is it the right file?",
             Self::Saved { .. } => "leave the flag out, or take a snapshot of a VM that has it",
             Self::Label(_) => "for example: --label team=build",
             Self::Name(_) => "a name is up to 63 of a-z, 0-9, '.', '_' and '-', as in build-cache",
@@ -384,7 +405,7 @@ impl BadInput {
             Self::NoTerminal => "without --pty, input that is piped in reaches the command",
             Self::Listen(_) | Self::OpenServer(_) => "for example: --listen 127.0.0.1:7700",
             Self::Socket(_) => "for example: --socket ./lampyr.socket",
-            Self::Forward(_) => "for example: --forward 8080:80",
+            Self::Forward(_) | Self::ForwardTwice(_) => "for example: --forward 8080:80",
             Self::PoolForward => "use lampyr run --forward, or a session",
             Self::PoolDownload => "for example: --download /out:./out-{run}",
             Self::OneOrAll => "for example: lampyr session stop builder",
@@ -399,16 +420,6 @@ impl BadInput {
             Self::ConfigSyntax { .. } => "lines look like: memory = \"1GB\"",
             _ => "see lampyr run --help",
         }
-    }
-}
-
-/// The flag that asks for it.
-fn flag(what: MachinePart) -> &'static str {
-    match what {
-        MachinePart::Cpus => "--cpus",
-        MachinePart::Memory => "--memory",
-        MachinePart::DiskSize => "--disk-size",
-        MachinePart::Network => "--net",
     }
 }
 

@@ -15,6 +15,14 @@ pub(crate) enum BadManifest {
     /// Two of one name.
     #[error("two sessions have the name '{0}'")]
     Twice(String),
+    /// A variable without a name, or with a name that none can have.
+    #[error("session '{name}': '{key}' is no name of a variable")]
+    Variable {
+        /// The session.
+        name: String,
+        /// What is no name.
+        key: String,
+    },
     /// A session that cannot be.
     #[error("session '{name}': {source}")]
     Session {
@@ -34,6 +42,7 @@ impl BadManifest {
                 file.meant().map_or_else(|| example().to_owned(), |word| did_you_mean(&word))
             }
             Self::Session { source, .. } => source.hint(),
+            Self::Variable { .. } => "for example: \"env\": {\"GREETING\": \"hello\"}".to_owned(),
             Self::Sessions(_) | Self::Twice(_) => example().to_owned(),
         }
     }

@@ -1,5 +1,6 @@
 //! Everything that can be wrong with a `--secret`, in words. None of them has
-//! anything of a value in it, nor of what was typed where one could be.
+//! anything of a value in it, nor of what was typed where one could be: a name
+//! is repeated where a variable is called so, or where it has another source.
 
 use std::io;
 
@@ -9,8 +10,8 @@ use crate::core_api::BadSecret;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadSecretInput {
     /// Not of the form that it must have.
-    #[error("invalid --secret '{0}…': it is not NAME[=file:PATH or =cmd:COMMAND]@HOST[:HEADER]")]
-    Form(String),
+    #[error("invalid --secret: it is not NAME[=file:PATH or =cmd:COMMAND]@HOST[:HEADER]")]
+    Form,
     /// Not a host's name.
     #[error("--secret {name}: '{host}' is not the name of a host")]
     Host {
@@ -19,9 +20,15 @@ pub(crate) enum BadSecretInput {
         /// What is no host.
         host: String,
     },
+    /// The same of one that may have been typed as a value.
+    #[error("invalid --secret: what is behind its last '@' is not the name of a host")]
+    NoHost,
     /// It cannot be one.
     #[error("--secret: {0}")]
     Value(#[from] BadSecret),
+    /// Its value is something else.
+    #[error("--secret {0}: its value is not text")]
+    NotText(String),
     /// Nobody has set the variable.
     #[error("--secret {0}: there is no such variable in the environment, or it is not text")]
     Unset(String),
@@ -65,10 +72,8 @@ impl BadSecretInput {
         match self {
             Self::Shut { host, net: false, .. } => format!("add --net allow={host}"),
             Self::Shut { host, .. } => format!("add {host} to what --net or --policy allows"),
-            Self::Unset(name) => {
-                format!("set it, or say where it is: --secret {name}=file:PATH@HOST")
-            }
-            Self::Value(BadSecret::Header(_)) => {
+            Self::Unset(_) => "set it, or say where it is: --secret NAME=file:PATH@HOST".to_owned(),
+            Self::Value(BadSecret::Header(_) | BadSecret::NoHeader) => {
                 "for example: --secret API_KEY@api.example.com:x-api-key".to_owned()
             }
             Self::AlsoVariable(_) => "what the command is to see is one of the two".to_owned(),

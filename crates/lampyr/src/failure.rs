@@ -54,6 +54,16 @@ impl From<lampyr_core::Error> for Failure {
 }
 
 impl Failure {
+    /// The same, of what is called `what`, where there are several.
+    pub(crate) fn within(self, what: &str) -> Self {
+        match self {
+            Self::Core { kind, message, hint } => {
+                Self::Core { kind, message: format!("{what}: {message}"), hint }
+            }
+            other => other,
+        }
+    }
+
     /// Tells the user and returns the exit status. A reader that has gone
     /// away is no news to anybody.
     pub(crate) fn tell(&self, printer: &Printer) -> u8 {

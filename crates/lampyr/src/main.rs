@@ -12,6 +12,7 @@ mod env_vars;
 mod failure;
 mod interrupt;
 mod outlet;
+mod printed;
 mod printer;
 mod progress;
 mod report;

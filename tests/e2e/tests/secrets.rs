@@ -73,6 +73,12 @@ for n in range(20):
         let call = session.exec("python3 -").stdin(many).within(MINUTE);
         assert_eq!(call.envelope().success(), "200 True\n".repeat(20));
         assert_eq!(heard(lab).len(), 22);
+        // A command's own variable does not take the placeholder's place.
+        let hidden = session.exec("true").args(["--env", "TOKEN=x"]).within(MINUTE).finish();
+        assert!(
+            format!("{hidden:?}").contains("'TOKEN' is a secret of the session's"),
+            "{hidden:?}"
+        );
         session.stop();
     });
 }

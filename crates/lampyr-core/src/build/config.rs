@@ -19,6 +19,9 @@ use crate::{BadFile, BadPolicy, Command, Policy, document};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotConfig {
+    /// Where editors find this schema; nobody else reads it.
+    #[serde(rename = "$schema", default, skip_serializing)]
+    schema: Option<String>,
     /// The snapshot's name.
     #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9._-]{0,54}$"))]
     pub name: String,

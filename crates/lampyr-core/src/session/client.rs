@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::channel::{Channel, ChannelError};
 use crate::copy::Copy;
 use crate::exec::{Asked, Source, Terms, job, outcome};
+use crate::limits::named_twice;
 use crate::{Command, CopyIn, CopyOut, Error, Outcome, Output, Policy, RunError, files};
 
 use super::record::{self, Found, SessionRecord};
@@ -138,6 +139,7 @@ impl SessionClient {
         controls: mpsc::Receiver<Control>,
     ) -> Result<Outcome, RunError> {
         let begun = Instant::now();
+        self.no_secret(request).map_err(|e| RunError { duration: begun.elapsed(), ..e.into() })?;
         let asked = Asked::ask(&self.channel, process(request)).await;
         let asked = asked.map_err(|e| self.failed(e, begun))?;
         let terms =
@@ -146,9 +148,20 @@ impl SessionClient {
         exited.map(|exited| outcome(&exited, begun.elapsed())).map_err(|e| self.failed(e, begun))
     }
 
+    /// Refuses a variable that is a secret of the session's as well.
+    fn no_secret(&self, request: &ExecRequest) -> Result<(), Error> {
+        if request.env.is_empty() {
+            return Ok(());
+        }
+        let record = self.record()?;
+        let both = named_twice(record.secrets.iter().map(String::as_str), &request.env);
+        both.map_or(Ok(()), |name| Err(Error::SecretVariable(name.to_owned())))
+    }
+
     /// Starts a job: a command that goes on without us. With a `key`, what was
     /// started under that key before is the job. Returns its name.
     pub async fn start(&self, request: &ExecRequest, key: Option<&str>) -> Result<String, Error> {
+        self.no_secret(request)?;
         let (exec, timeout_ms) = (process(request), request.timeout.map(Span::as_millis));
         let start = Start { exec, key: key.map(str::to_owned), timeout_ms };
         match self.ask(&Request::Start(Box::new(start)), PATIENCE).await? {

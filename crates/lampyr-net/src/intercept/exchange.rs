@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Mutex;
 
+use super::end::{End, Sent};
 use super::fields;
 use super::handshake::Handshake;
 use super::mask::Mask;
@@ -36,6 +37,8 @@ type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 struct Server {
     sender: Mutex<client::SendRequest<Incoming>>,
     turn: Plain<Turn>,
+    /// Whether the guest has all that was said to it.
+    sent: Sent,
 }
 
 /// What is spoken.
@@ -74,11 +77,13 @@ impl Exchange {
         guest: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         real: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> io::Result<()> {
+        let (guest, real) = (End::new(guest), End::new(real));
         let mut builder = client::Builder::new();
         builder.max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS).title_case_headers(true);
         let handshake = builder.handshake(TokioIo::new(real)).await;
         let (sender, connection) = handshake.map_err(io::Error::other)?;
-        let server = Server { sender: Mutex::new(sender), turn: Plain::new(Turn::Http) };
+        let (sender, turn) = (Mutex::new(sender), Plain::new(Turn::Http));
+        let server = Server { sender, turn, sent: guest.sent() };
         let service = service_fn(|request| self.pass_on(request, &server));
         let serving = listener().serve_connection(TokioIo::new(guest), service);
         let mut serving = pin!(serving.with_upgrades());
@@ -118,7 +123,7 @@ impl Exchange {
         sender.ready().await?;
         Ok(match wish {
             Some(wish) => self.upgrade(request, &wish, &mut sender, server).await,
-            None => self.heard(sender.send_request(self.outgoing(request)).await),
+            None => self.heard(sender.send_request(self.outgoing(request)).await, server),
         })
     }
 
@@ -139,18 +144,18 @@ impl Exchange {
             Ok(response) if wish.is_met(&response) => return self.agree(response, guest, server),
             other => other,
         };
-        let mut answer = self.heard(response);
+        let mut answer = self.heard(response, server);
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     }
 
-    fn heard(&self, response: hyper::Result<Response<Incoming>>) -> Answer {
+    fn heard(&self, response: hyper::Result<Response<Incoming>>, server: &Server) -> Answer {
         match response {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let why = "the server switches to what it was not asked for";
                 said(StatusCode::BAD_GATEWAY, why)
             }
-            Ok(response) => self.incoming(response),
+            Ok(response) => self.incoming(response, server),
             Err(e) => said(StatusCode::BAD_GATEWAY, &format!("the server failed: {e}")),
         }
     }
@@ -170,6 +175,10 @@ impl Exchange {
     fn outgoing(&self, request: Request<Incoming>) -> Request<Incoming> {
         let (mut parts, body) = request.into_parts();
         fields::outgoing(&mut parts.headers, &self.secrets, &self.host);
+        if body.size_hint().exact().is_none() {
+            // Else a GET would be sent without its body.
+            fields::in_chunks(&mut parts.headers);
+        }
         let path = parts.uri.path_and_query().cloned();
         let mut request = Request::new(body);
         *request.method_mut() = parts.method;
@@ -191,13 +200,14 @@ impl Exchange {
     }
 
     /// Nothing of a response but its status, its headers and its body goes on.
-    fn incoming(&self, response: Response<Incoming>) -> Answer {
+    fn incoming(&self, response: Response<Incoming>, server: &Server) -> Answer {
         let (parts, body) = response.into_parts();
-        if !fields::is_plain(&parts.headers) {
+        if !body.is_end_stream() && !fields::is_plain(&parts.headers) {
             let why = "the server compresses its answer, in which a secret could hide";
             return said(StatusCode::BAD_GATEWAY, why);
         }
-        let masked = Masked { body, mask: Mask::new(&self.values), over: false };
+        let (mask, sent) = (Mask::new(&self.values), server.sent.clone());
+        let masked = Masked { body, mask, sent, over: None };
         let mut answer = Response::new(masked.boxed());
         *answer.status_mut() = parts.status;
         *answer.headers_mut() = fields::incoming(&parts.headers, &self.values);
@@ -218,7 +228,8 @@ pub(super) async fn excuse(guest: impl AsyncRead + AsyncWrite + Unpin + 'static,
 fn listener() -> server::Builder {
     let mut builder = server::Builder::new();
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS).title_case_headers(true);
-    builder.auto_date_header(false);
+    // Who has said all may still wait for an answer.
+    builder.auto_date_header(false).half_close(true);
     builder
 }
 
@@ -235,7 +246,23 @@ fn said(status: StatusCode, why: &str) -> Answer {
 struct Masked {
     body: Incoming,
     mask: Mask,
-    over: bool,
+    sent: Sent,
+    /// How it has ended.
+    over: Option<Result<(), hyper::Error>>,
+}
+
+impl Masked {
+    /// What comes of the next frame.
+    fn clear(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Vec<u8> {
+        match frame.transpose() {
+            Ok(Some(frame)) => frame.into_data().map_or(Vec::new(), |data| self.mask.feed(&data)),
+            ended => {
+                self.sent.is_not_all();
+                self.over = Some(ended.map(drop));
+                self.mask.end()
+            }
+        }
+    }
 }
 
 impl Body for Masked {
@@ -246,27 +273,23 @@ impl Body for Masked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        while !self.over {
-            let clear = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.mask.feed(&data),
-                    Err(_trailers) => continue,
-                },
-                Some(Err(e)) => return Poll::Ready(Some(Err(e))),
-                None => {
-                    self.over = true;
-                    self.mask.end()
-                }
-            };
+        while self.over.is_none() {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            let clear = self.clear(frame);
             if !clear.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(clear.into()))));
             }
         }
-        Poll::Ready(None)
+        if matches!(self.over, Some(Err(_))) {
+            ready!(self.sent.poll_all(cx));
+        }
+        Poll::Ready(self.over.replace(Ok(())).and_then(Result::err).map(Err))
     }
 }
 
 #[cfg(test)]
 mod attacks;
+#[cfg(test)]
+mod endings;
 #[cfg(test)]
 mod tests;

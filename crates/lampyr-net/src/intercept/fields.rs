@@ -6,31 +6,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::basic;
 use super::mask::Mask;
 use super::pattern::Values;
+use crate::carriage::{OF_ONE_HOP, OF_PARTS};
 use crate::domain::Domain;
 use crate::secret::{Secret, USUAL_HEADER};
-
-/// What is between two ends of one connection, and goes no further.
-const OF_ONE_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    // Whoever expects something hears of it from us.
-    header::EXPECT,
-    // Another way to the server, around us.
-    header::ALT_SVC,
-];
-/// What would let a value come back in parts, or in other bytes.
-const OF_PARTS: [HeaderName; 4] = [
-    header::RANGE,
-    header::IF_RANGE,
-    // Some servers still know it as a range.
-    HeaderName::from_static("request-range"),
-    header::ACCEPT_CHARSET,
-];
 
 /// Makes the head of a request what the server is to see.
 pub(super) fn outgoing(headers: &mut HeaderMap, secrets: &[Secret], host: &Domain) {
@@ -46,6 +24,11 @@ pub(super) fn outgoing(headers: &mut HeaderMap, secrets: &[Secret], host: &Domai
             entry.iter_mut().for_each(|value| put(value, secret));
         }
     }
+}
+
+/// Makes the head of a request say that its body comes in chunks.
+pub(super) fn in_chunks(headers: &mut HeaderMap) {
+    headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
 }
 
 /// Puts a value where its placeholder is, be it inside `Basic` credentials.
@@ -82,14 +65,22 @@ fn holds(name: &str, values: &Values) -> bool {
 }
 
 /// Whether a body is sent as it is, so that a value in it can be seen.
+/// `aws-chunked` is what a client has put around what it stored; what a server
+/// answers with is without it.
 pub(super) fn is_plain(headers: &HeaderMap) -> bool {
-    let all = |name: HeaderName, plain: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .all(|value| value.as_bytes().eq_ignore_ascii_case(plain.as_bytes()))
-    };
-    all(header::CONTENT_ENCODING, "identity") && all(header::TRANSFER_ENCODING, "chunked")
+    let mut content = listed(headers, &header::CONTENT_ENCODING);
+    let plain = [&b""[..], b"identity", b"aws-chunked"];
+    // Chunks in chunks would cut a value, so there is one layer of them.
+    let mut transfer = listed(headers, &header::TRANSFER_ENCODING);
+    content.all(|coding| plain.iter().any(|plain| coding.eq_ignore_ascii_case(plain)))
+        && transfer.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+        && transfer.next().is_none()
+}
+
+/// The members of a list, which can be in several fields.
+fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let fields = headers.get_all(name).iter();
+    fields.flat_map(|field| field.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Whether a request is for this host.
@@ -204,9 +195,26 @@ mod tests {
 
     #[test]
     fn only_a_plain_body_can_be_seen_through() {
-        assert!(is_plain(&headers(&[("transfer-encoding", "chunked")])));
-        assert!(!is_plain(&headers(&[("transfer-encoding", "gzip, chunked")])));
-        assert!(!is_plain(&headers(&[("content-encoding", "br")])));
+        let rows = [
+            ("transfer-encoding", "Chunked", true),
+            ("transfer-encoding", "gzip, chunked", false),
+            ("transfer-encoding", "chunked, chunked", false),
+            ("content-encoding", "", true),
+            ("content-encoding", "Identity", true),
+            ("content-encoding", "aws-chunked", true),
+            ("content-encoding", "br", false),
+            ("content-encoding", "aws-chunked,gzip", false),
+            ("content-encoding", "identity\", gzip", false),
+        ];
+        for (name, value, plain) in rows {
+            assert_eq!(is_plain(&headers(&[(name, value)])), plain, "{name}: {value}");
+        }
+        let twice = [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
+        let mut twice_over = HeaderMap::new();
+        for (name, value) in twice {
+            twice_over.append(name, value.parse().unwrap());
+        }
+        assert!(!is_plain(&twice_over));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, copy, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 
 use super::frames::Frames;
 use super::pattern::Values;
@@ -32,26 +32,42 @@ impl WebSocket {
     }
 }
 
-/// A guest says what it likes: it has no value to tell.
+/// A guest says what it likes: it has no value to tell. A server that hears no
+/// more of it may still speak.
 async fn up(mut guest: ReadHalf<End>, mut real: WriteHalf<End>) -> io::Result<()> {
-    copy(&mut guest, &mut real).await?;
-    real.shutdown().await
+    let mut room = vec![0; ROOM];
+    loop {
+        let length = guest.read(&mut room).await?;
+        let said = async {
+            real.write_all(&room[..length]).await?;
+            real.flush().await
+        };
+        if length == 0 || said.await.is_err() {
+            let _ = real.shutdown().await;
+            return Ok(());
+        }
+    }
 }
 
+/// However a server ends, what it has said before is heard.
 async fn down(
     mut real: ReadHalf<End>,
     mut guest: WriteHalf<End>,
     mut frames: Frames,
 ) -> io::Result<()> {
     let mut room = vec![0; ROOM];
-    loop {
-        let length = real.read(&mut room).await?;
-        if length == 0 {
-            guest.write_all(&frames.end()).await?;
-            return guest.shutdown().await;
+    let ended = loop {
+        match real.read(&mut room).await {
+            Ok(0) => break Ok(()),
+            Ok(length) => match frames.feed(&room[..length]) {
+                Ok(clear) => guest.write_all(&clear).await?,
+                Err(odd) => break Err(io::Error::other(odd)),
+            },
+            Err(e) => break Err(e),
         }
-        let clear = frames.feed(&room[..length]).map_err(io::Error::other)?;
-        guest.write_all(&clear).await?;
         guest.flush().await?;
-    }
+    };
+    guest.write_all(&frames.end()).await?;
+    guest.shutdown().await?;
+    ended
 }

@@ -299,7 +299,7 @@ fn access(
 ) -> Answer<Option<Access>> {
     let read = |(name, asked): (String, _)| secret(&name, asked, policy.as_ref());
     let secrets: Vec<_> = secrets.into_iter().map(read).collect::<Answer<_>>()?;
-    if let Some(name) = named_twice(&secrets, env) {
+    if let Some(name) = named_twice(secrets.iter().map(Secret::name), env) {
         return Err(ApiError::usage(format!("'{name}' is both in env and in secrets")));
     }
     Ok(policy.map(|policy| Access { secrets, ..policy.into() }))

@@ -38,7 +38,8 @@ fn run(args: &NetworkRunArgs, layers: &Layers<'_>, printer: &Printer) -> Result<
     let (name, format) = (settings.name.clone(), layers.format(false)?);
     let progress = progress(layers.world(), printer);
     let mut started = Vec::new();
-    let done = super::block_on(start(settings, layers.home(), progress, &mut started))?;
+    let started_all = start(settings, layers.home(), progress, &mut started);
+    let done = super::block_on(started_all)?.map_err(|e| e.within(&args.manifest));
     let told = match done {
         Ok(None) => tell(layers.home(), &name, &started, format, printer),
         Ok(Some(status)) => Ok(status),
@@ -82,7 +83,11 @@ async fn start_all(
     let mut starting = JoinSet::new();
     for request in requests {
         let (host, owner) = (host.clone(), owner(home, "session-owner")?);
-        starting.spawn(async move { core::start_session(&host, &request, owner).await });
+        starting.spawn(async move {
+            let name = request.name.as_ref().map_or_else(String::new, Name::to_string);
+            let started = core::start_session(&host, &request, owner).await;
+            started.map_err(|e| Failure::from(e).within(&format!("session '{name}'")))
+        });
     }
     let mut failed = None;
     while let Some(ended) = starting.join_next().await {
@@ -92,7 +97,7 @@ async fn start_all(
             Err(_) => {}
         }
     }
-    failed.map_or(Ok(()), |e| Err(e.into()))
+    failed.map_or(Ok(()), Err)
 }
 
 fn tell(

@@ -29,7 +29,7 @@ pub(super) fn policy(
 type Answer = (Value, String);
 
 fn check(file: &str) -> Result<Answer, Failure> {
-    let policy = policy_file(file)?;
+    let policy = policy_file("policy check", file)?;
     let row =
         |rule: &crate::core_api::Rule| json!({"rule": rule.to_string(), "means": rule.explain()});
     let rules: Vec<_> = policy.rules().iter().map(row).collect();

@@ -20,6 +20,9 @@ use super::{Layers, StartSettings};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
+    /// Where editors find this schema; nobody else reads it.
+    #[serde(rename = "$schema", default)]
+    _schema: Option<String>,
     /// The sessions. Each reaches the others by their names.
     #[schemars(length(min = 1, max = 32))]
     sessions: Vec<ManifestSession>,
@@ -90,6 +93,13 @@ fn read(text: &str) -> Result<Manifest, BadManifest> {
         return Err(BadManifest::Sessions(sessions.len()));
     }
     let mut seen = HashSet::new();
+    for session in sessions {
+        // The name ends where a value begins.
+        if let Some(key) = session.env.keys().find(|key| key.is_empty() || key.contains('=')) {
+            let (name, key) = (super::shown(&session.name), super::shown(key));
+            return Err(BadManifest::Variable { name, key });
+        }
+    }
     match sessions.iter().find(|session| !seen.insert(&session.name)) {
         Some(twice) => Err(BadManifest::Twice(super::shown(&twice.name))),
         None => Ok(manifest),
@@ -134,6 +144,10 @@ mod tests {
             ("{}", "line 1: missing field `sessions`"),
             ("sessions = []", "there are 0 sessions: a network has 1 to 32"),
             (r#"{"sessions":[{"name":"a"},{"name":"a"}]}"#, "two sessions have the name 'a'"),
+            (
+                r#"{"$schema":"x","sessions":[{"name":"a","env":{"A=B":"c"}}]}"#,
+                "session 'a': 'A=B' is no name of a variable",
+            ),
             (r#"{"sessions":[{"image":"a"}]}"#, "line 1: missing field `name`"),
             ("[[sessions]]\nname = 'a'\nimgae = 'x'", "line 3: unknown field `imgae`"),
             (&format!("{{\"sessions\":[{}]}}", many.join(",")), "there are 33 sessions"),

@@ -10,6 +10,7 @@ use crate::bad_input::BadInput;
 use crate::core_api::{Batch, CopyOut, PoolMachine, PoolRequest, RunRequest};
 use crate::wiring::HostChoice;
 
+use super::run::fill;
 use super::session::span;
 use super::{Layers, Machine, RunSettings};
 
@@ -60,9 +61,9 @@ pub(crate) struct BatchSettings {
 }
 
 impl BatchSettings {
-    /// Resolves and checks everything; touches nothing.
+    /// Resolves and checks everything; then asks for what is secret.
     pub(crate) fn resolve(args: &PoolRunArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
-        let mut run = RunSettings::resolve(&args.run, layers)?;
+        let (mut run, secrets) = RunSettings::checked(&args.run, layers)?;
         // There is one standard input and many runs.
         run.request.stdin = false;
         if !run.request.forwards.is_empty() {
@@ -73,6 +74,7 @@ impl BatchSettings {
         if count > 1 && !run.request.copy_out.iter().all(apart) {
             return Err(BadInput::PoolDownload);
         }
+        fill(&mut run.request.net, &secrets, layers)?;
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let concurrency = at_least_one(args.concurrency.unwrap_or(size));
         Ok(Self { run, batch: Batch { count, size: at_least_one(size), concurrency } })

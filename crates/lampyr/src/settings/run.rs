@@ -5,11 +5,11 @@ use lampyr_types::Span;
 
 use crate::args::RunArgs;
 use crate::bad_input::{BadInput, BadValue};
-use crate::core_api::{BadCommand, Command, RunRequest};
+use crate::core_api::{Access, BadCommand, Command, RunRequest};
 use crate::env_vars;
 use crate::wiring::HostChoice;
 
-use super::secrets::no_variables;
+use super::secrets::Wanted;
 use super::transfer::{copy_in, copy_out, remote_path};
 use super::{Layers, Machine, ReportSettings, parse, shown};
 
@@ -26,27 +26,48 @@ pub(crate) struct RunSettings {
 }
 
 impl RunSettings {
-    /// Resolves and checks everything; touches nothing.
+    /// Resolves and checks everything; then asks for what is secret.
     pub(crate) fn resolve(args: &RunArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
+        let (mut settings, secrets) = Self::checked(args, layers)?;
+        fill(&mut settings.request.net, &secrets, layers)?;
+        Ok(settings)
+    }
+
+    /// Resolves and checks everything; touches nothing.
+    pub(super) fn checked(args: &RunArgs, layers: &Layers<'_>) -> Result<(Self, Wanted), BadInput> {
         check_nul(args)?;
-        Ok(Self {
-            request: request(args, layers)?,
+        let (request, secrets) = request(args, layers)?;
+        let settings = Self {
+            request,
             host: layers.host()?,
             report: ReportSettings::resolve(args.max_output.as_deref(), layers)?,
             boot_trace: layers.boot_trace()?,
-        })
+        };
+        Ok((settings, secrets))
     }
 }
 
-fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> {
+/// Puts values to what a VM may reach, once all else is known to hold.
+pub(super) fn fill(
+    net: &mut Option<Access>,
+    secrets: &Wanted,
+    layers: &Layers<'_>,
+) -> Result<(), BadInput> {
+    if let Some(access) = net {
+        access.secrets = secrets.fetch(&layers.world().env)?;
+    }
+    Ok(())
+}
+
+fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<(RunRequest, Wanted), BadInput> {
     let workdir = args.workdir.as_deref().map(|dir| remote_path("--workdir", dir));
     if args.pty {
         return Err(BadInput::Pty);
     }
     let env = variables(&args.env)?;
     let machine = Machine::resolve(&args.machine, layers)?;
-    no_variables(machine.secrets(), &env)?;
-    Ok(RunRequest {
+    machine.secrets.no_variables(&env)?;
+    let request = RunRequest {
         command: own_command(args, machine.origin.image())?,
         origin: machine.origin,
         cpus: machine.cpus,
@@ -61,7 +82,8 @@ fn request(args: &RunArgs, layers: &Layers<'_>) -> Result<RunRequest, BadInput> 
         copy_in: args.copy.iter().map(|given| copy_in(given)).collect::<Result<_, _>>()?,
         copy_out: args.download.iter().map(|given| copy_out(given)).collect::<Result<_, _>>()?,
         stdin: !layers.world().stdin_is_terminal,
-    })
+    };
+    Ok((request, machine.secrets))
 }
 
 /// The command; an image may have one of its own, but the default one has none.

@@ -3,24 +3,20 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::bad_secret::BadSecretInput;
 use crate::conceal::conceal;
 use crate::core_api::limits::{named_twice, reaches};
-use crate::core_api::{Domain, Policy, Secret, USUAL_HEADER};
+use crate::core_api::{BadSecret, Domain, Policy, Secret, USUAL_HEADER};
 use crate::env_vars::Env;
+use crate::printed::printed;
 
 use super::shown;
 
 /// The most bytes that are read of a value; a longer one is none.
 const MOST: u64 = 16 << 10;
-/// How long a command may take to print a value.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A secret as it was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,51 +38,85 @@ enum Source {
     Command(String),
 }
 
-/// Reads all `--secret`. No value is asked for before it is known that all of
-/// them can be handed over.
-pub(super) fn secrets(
-    given: &[String],
-    policy: Option<&Policy>,
-    env: &Env,
-) -> Result<Vec<Secret>, BadSecretInput> {
-    let words: Vec<_> = given.iter().map(|given| word(given)).collect::<Result<_, _>>()?;
-    words.iter().try_for_each(|word| reachable(word, policy))?;
-    let mut secrets: Vec<Secret> = Vec::new();
-    for (n, word) in words.iter().enumerate() {
-        let known = words.iter().take(n).position(|known| known.name == word.name);
-        secrets.push(match known {
-            Some(at) if words[at].source != word.source => {
-                return Err(BadSecretInput::TwoSources(word.name.clone()));
+/// Secrets that can be handed over. None of their values has been asked for.
+#[derive(Debug, Default)]
+pub(super) struct Wanted(Vec<Word>);
+
+impl Wanted {
+    /// Reads all `--secret`.
+    pub(super) fn read(
+        given: &[String],
+        policy: Option<&Policy>,
+        env: &Env,
+    ) -> Result<Self, BadSecretInput> {
+        let words: Vec<_> = given.iter().map(|given| word(given, env)).collect::<Result<_, _>>()?;
+        for (n, word) in words.iter().enumerate() {
+            reachable(word, policy, env)?;
+            let known = words.iter().take(n).find(|known| known.name == word.name);
+            if known.is_some_and(|known| known.source != word.source) {
+                return Err(BadSecretInput::TwoSources(called(word, env)));
             }
-            Some(at) => secrets[at].also(word.host.clone(), &word.header)?,
-            None => Secret::new(&word.name, word.host.clone(), &word.header, value(word, env)?)?,
-        });
+            if word.source == Source::Variable && variable(&word.name, env).is_none() {
+                return Err(BadSecretInput::Unset(called(word, env)));
+            }
+        }
+        Ok(Self(words))
     }
-    Ok(secrets)
+
+    /// Refuses a name that is a variable of the command's as well.
+    pub(super) fn no_variables(&self, env: &[(String, String)]) -> Result<(), BadSecretInput> {
+        let both = named_twice(self.0.iter().map(|word| word.name.as_str()), env);
+        both.map_or(Ok(()), |name| Err(BadSecretInput::AlsoVariable(name.to_owned())))
+    }
+
+    /// Asks for all values: the last that is done before a VM is started.
+    pub(super) fn fetch(&self, env: &Env) -> Result<Vec<Secret>, BadSecretInput> {
+        let mut secrets: Vec<Secret> = Vec::new();
+        for word in &self.0 {
+            let known = secrets.iter().find(|secret| secret.name() == word.name);
+            let (host, header) = (word.host.clone(), word.header.as_str());
+            secrets.push(match known {
+                Some(known) => known.also(host, header)?,
+                None => Secret::new(&word.name, host, header, value(word, env)?)?,
+            });
+        }
+        Ok(secrets)
+    }
 }
 
-/// Refuses a name that is a variable of the command's as well.
-pub(super) fn no_variables(
-    secrets: &[Secret],
-    env: &[(String, String)],
-) -> Result<(), BadSecretInput> {
-    let both = named_twice(secrets, env);
-    both.map_or(Ok(()), |name| Err(BadSecretInput::AlsoVariable(name.to_owned())))
-}
-
-fn word(given: &str) -> Result<Word, BadSecretInput> {
-    // Nobody knows what follows the name of one that is not understood.
-    let known = given.split(['=', '@', ':']).next().unwrap_or_default();
-    let bad = || BadSecretInput::Form(shown(known));
+fn word(given: &str, env: &Env) -> Result<Word, BadSecretInput> {
+    let bad = || BadSecretInput::Form;
     let (held, place) = given.rsplit_once('@').ok_or_else(bad)?;
     let (name, source) = match held.split_once('=') {
         None => (held, Source::Variable),
         Some((name, source)) => (name, self::source(source).ok_or_else(bad)?),
     };
     let (host, header) = place.split_once(':').unwrap_or((place, USUAL_HEADER));
-    let no_host = |_| BadSecretInput::Host { name: shown(name), host: shown(host) };
+    let no_host = |_| {
+        if is_name(name, &source, env) {
+            BadSecretInput::Host { name: shown(name), host: shown(host) }
+        } else {
+            BadSecretInput::NoHost
+        }
+    };
     let host = Domain::parse(host).map_err(no_host)?;
+    Secret::check(name, header)?;
     Ok(Word { name: name.to_owned(), source, host, header: header.to_owned() })
+}
+
+/// Whether what is typed as a name is one, and not a value by mistake.
+fn is_name(name: &str, source: &Source, env: &Env) -> bool {
+    *source != Source::Variable || env.named(name).is_some()
+}
+
+/// What to call a secret by.
+fn called(word: &Word, env: &Env) -> String {
+    let known = is_name(&word.name, &word.source, env);
+    if known { word.name.clone() } else { format!("…@{}", word.host) }
+}
+
+fn variable(name: &str, env: &Env) -> Option<Zeroizing<String>> {
+    env.named(name)?.into_string().ok().map(Zeroizing::new)
 }
 
 fn source(text: &str) -> Option<Source> {
@@ -98,11 +128,11 @@ fn source(text: &str) -> Option<Source> {
     }
 }
 
-fn reachable(word: &Word, policy: Option<&Policy>) -> Result<(), BadSecretInput> {
+fn reachable(word: &Word, policy: Option<&Policy>, env: &Env) -> Result<(), BadSecretInput> {
     if reaches(policy, &word.host) {
         return Ok(());
     }
-    let (name, host) = (word.name.clone(), word.host.to_string());
+    let (name, host) = (called(word, env), word.host.to_string());
     Err(BadSecretInput::Shut { name, host, net: policy.is_some() })
 }
 
@@ -112,17 +142,19 @@ fn value(word: &Word, env: &Env) -> Result<Zeroizing<String>, BadSecretInput> {
     let name = || word.name.clone();
     let bytes = match &word.source {
         Source::Variable => {
-            let value = env.named(&word.name).and_then(|value| value.into_string().ok());
-            return value.map(Zeroizing::new).ok_or_else(|| BadSecretInput::Unset(name()));
+            return variable(&word.name, env).ok_or_else(|| BadSecretInput::Unset(name()));
         }
         Source::File(path) => File::open(path)
             .and_then(read)
             .map_err(|source| BadSecretInput::File { name: name(), source })?,
         Source::Command(command) => {
-            printed(command).map_err(|why| BadSecretInput::Command { name: name(), why })?
+            printed(command, read).map_err(|why| BadSecretInput::Command { name: name(), why })?
         }
     };
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    if bytes.len() as u64 == MOST {
+        return Err(BadSecret::Length(name()).into());
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| BadSecretInput::NotText(name()))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
 }
@@ -134,27 +166,6 @@ fn read(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// What a command prints; what it says besides is for whoever asked.
-fn printed(command: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = shell.spawn().map_err(|e| format!("could not be started: {e}"))?;
-    let stdout = child.stdout.take();
-    let (told, heard) = mpsc::channel();
-    std::thread::spawn(move || told.send(stdout.map(read)));
-    let read = heard.recv_timeout(PATIENCE);
-    if read.is_err() {
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(|e| e.to_string())?;
-    match read {
-        Err(_) => Err(format!("took longer than {} s", PATIENCE.as_secs())),
-        Ok(_) if !status.success() => Err(format!("failed: {status}")),
-        Ok(Some(Ok(bytes))) => Ok(bytes),
-        Ok(_) => Err("could not be read".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +174,18 @@ mod tests {
         let given: Vec<_> = given.iter().map(ToString::to_string).collect();
         let policy = Policy::parse("allow=api.example.com,b.example.com").unwrap();
         let env = Env::of(&[("TOKEN", "0123456789"), ("SHORT", "x")]);
-        secrets(&given, policy.as_ref(), &env)
+        Wanted::read(&given, policy.as_ref(), &env)?.fetch(&env)
+    }
+
+    /// What is said of secrets of which the last is wrong, before any value is
+    /// asked for: each of those would leave a file behind.
+    fn refused_before_all(last: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join("left");
+        let first = format!("A=cmd:echo 0123456789; touch {}@b.example.com", left.display());
+        let said = refused(&[&first, &last.replace("LEFT", &left.display().to_string())]);
+        assert!(!left.exists(), "{last}: {said}");
+        said
     }
 
     fn refused(given: &[&str]) -> String {
@@ -201,6 +223,59 @@ mod tests {
         assert_eq!(secrets[0].placeholder(), secrets[1].placeholder());
         let twice = refused(&["TOKEN@api.example.com", "TOKEN=cmd:x@b.example.com"]);
         assert!(twice.contains("two sources"), "{twice}");
+    }
+
+    #[test]
+    fn no_value_is_asked_for_before_all_is_known_to_hold() {
+        let rows = [
+            ("B=cmd:touch LEFT@api.example.com:Host", "'Host' is not a header"),
+            ("B=cmd:@api.example.com", "it is not NAME"),
+            ("A=cmd:touch LEFT@b.example.com", "two sources"),
+            ("OTHER@api.example.com", "there is no such variable"),
+            ("B=cmd:touch LEFT@shut.example.com", "no rule"),
+            ("1B=cmd:touch LEFT@api.example.com", "called as no environment variable"),
+        ];
+        for (last, expected) in rows {
+            let said = refused_before_all(last);
+            assert!(said.contains(expected), "{last}: {said}");
+        }
+        let policy = Policy::parse("allow=b.example.com").unwrap();
+        let given = ["A=cmd:exit 3@b.example.com".to_owned()];
+        let wanted = Wanted::read(&given, policy.as_ref(), &Env::of(&[])).unwrap();
+        let twice = wanted.no_variables(&[("A".to_owned(), String::new())]).unwrap_err();
+        assert!(twice.to_string().contains("both as --env and as --secret"), "{twice}");
+    }
+
+    #[test]
+    fn a_value_that_is_typed_by_mistake_is_not_repeated() {
+        for given in [
+            "hunter2222",
+            "hunter2222@api.example.com",
+            "hunter-2222@api.example.com",
+            "hunter2222@shut.example.com",
+            "x@hunter2222",
+            "x@hunter/2222",
+            "hunter2222=@api.example.com",
+            "@hunter2222",
+            "TOKEN@api.example.com:hunter 2222",
+        ] {
+            let error = resolve(&[given]).unwrap_err();
+            let said = format!("{error} {}", error.hint());
+            let host = Domain::parse("hunter2222").is_ok() && given.starts_with('x');
+            assert!(host || !said.contains("hunter"), "{given}: {said}");
+        }
+        let said = refused(&["@a.example.com"]);
+        assert!(said.contains("called as no environment variable could be"), "{said}");
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let given = format!("A=file:{}@api.example.com", file.path().display());
+        std::fs::write(file.path(), b"0123456789\xff").unwrap();
+        assert_eq!(refused(&[&given]), "--secret A: its value is not text");
+        std::fs::write(file.path(), "é".repeat(20_000)).unwrap();
+        assert!(refused(&[&given]).contains("is not 8 to 4096 bytes long"));
     }
 
     #[test]

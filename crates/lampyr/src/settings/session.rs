@@ -13,8 +13,7 @@ use crate::core_api::{CopyIn, CopyOut, ExecRequest, SessionRequest, peer_name};
 use crate::env_vars;
 use crate::wiring::HostChoice;
 
-use super::run::{command, no_nul, timeout, variables};
-use super::secrets::no_variables;
+use super::run::{command, fill, no_nul, timeout, variables};
 use super::transfer::{existing, remote_path};
 use super::{Layers, Machine, ReportSettings, shown};
 
@@ -36,7 +35,7 @@ pub(crate) struct StartSettings {
 }
 
 impl StartSettings {
-    /// Resolves and checks everything; touches nothing.
+    /// Resolves and checks everything; then asks for what is secret.
     pub(crate) fn resolve(args: &StartArgs, layers: &Layers<'_>) -> Result<Self, BadInput> {
         no_nul(&[("--env", &args.env), ("--mount", &args.machine.mount)])?;
         let env = variables(&args.env)?;
@@ -44,9 +43,9 @@ impl StartSettings {
         if let Some(private) = machine.net.as_mut().and_then(|net| net.private.as_mut()) {
             private.name = args.name.as_deref().map(peer_name).transpose()?;
         }
-        no_variables(machine.secrets(), &env)?;
+        machine.secrets.no_variables(&env)?;
         let ttl = args.ttl.as_deref().map(|given| span("--ttl", given)).transpose()?;
-        let request = SessionRequest {
+        let mut request = SessionRequest {
             name: args.name.as_deref().map(name).transpose()?,
             origin: machine.origin,
             cpus: machine.cpus,
@@ -62,7 +61,9 @@ impl StartSettings {
             checkpoints: args.checkpoints.unwrap_or(0),
             crowd: false,
         };
-        Ok(Self { request, host: layers.host()? })
+        let host = layers.host()?;
+        fill(&mut request.net, &machine.secrets, layers)?;
+        Ok(Self { request, host })
     }
 }
 

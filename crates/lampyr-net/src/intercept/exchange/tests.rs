@@ -9,11 +9,11 @@ use super::*;
 pub(super) const VALUE: &str = "the-real-value";
 
 /// A wish for a WebSocket, and what agrees to it.
-const WISH: &str = concat!(
+pub(super) const WISH: &str = concat!(
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
 );
-const AGREED: &str = concat!(
+pub(super) const AGREED: &str = concat!(
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
     "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
 );
@@ -48,11 +48,22 @@ pub(super) fn speak<G: Future<Output = ()>, S: Future<Output = ()>>(
     guest: impl FnOnce(DuplexStream, String) -> G,
     server: impl FnOnce(DuplexStream) -> S,
 ) {
+    speak_by(|end| end, guest, server);
+}
+
+/// The same where what is between is like this.
+pub(super) fn speak_by<G: Future<Output = ()>, S: Future<Output = ()>, E>(
+    end: impl Fn(DuplexStream) -> E,
+    guest: impl FnOnce(DuplexStream, String) -> G,
+    server: impl FnOnce(DuplexStream) -> S,
+) where
+    E: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (exchange, placeholder) = exchange();
     let ((theirs, ours), (real, far)) = (tokio::io::duplex(64), tokio::io::duplex(64));
     let spoken = async {
-        let passed = exchange.serve(ours, real);
+        let passed = exchange.serve(end(ours), end(real));
         let _ = tokio::join!(guest(theirs, placeholder), server(far), passed);
     };
     let limit = std::time::Duration::from_secs(20);
