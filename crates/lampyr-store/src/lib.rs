@@ -96,6 +96,15 @@ impl Store {
         Staging::new(&self.dir(Part::Tmp)?)
     }
 
+    /// Takes a directory away. A kill at any time leaves all of it, or none for
+    /// anybody to find.
+    pub fn take_away(&self, dir: &Path) -> Result<(), StoreError> {
+        let staging = self.stage()?;
+        let aside = staging.path().join("gone");
+        std::fs::rename(dir, &aside).map_err(at(dir))?;
+        std::fs::remove_dir_all(&aside).map_err(at(&aside))
+    }
+
     /// Waits until this process alone may make the thing called `name`.
     pub fn making(&self, name: &str) -> Result<Lock, StoreError> {
         Lock::wait(&self.dir(Part::Locks)?.join(name))

@@ -7,7 +7,7 @@ use lampyr_image::{Arch, Image, Kit};
 use lampyr_store::{Lock, Part, Store};
 
 use super::record::Record;
-use super::{image_here, words};
+use super::{named, words};
 use crate::clean::entries;
 use crate::{Error, HostSettings};
 
@@ -70,7 +70,7 @@ fn unneeded(
         return Ok(None);
     }
     // Whoever runs from it holds the image, and may be copied as long as it runs.
-    let free = Image::free(store, &record.of.image)?;
+    let free = Image::free(store, &record.of.image_digest)?;
     Ok(free.map(|free| vec![making, free]))
 }
 
@@ -81,6 +81,7 @@ impl Record {
             let mut engines = present.engines.iter();
             engines.any(|engine| words(&present.kit, engine, &self.of) == self.made_for)
         };
-        image_here(store, &self.of).is_some() && present.is_none_or(made)
+        // What is kept for snapshots alone nobody launches from otherwise.
+        named(store, &self.of).is_some() && present.is_none_or(made)
     }
 }
