@@ -31,7 +31,7 @@ pub(crate) use bake::{Nowhere, boot, connection, create, greet};
 pub(crate) use record::{DEVICES, Description, layer_name};
 use record::{MEMORY, Parts, Record, part_name};
 pub use stale::Present;
-pub(crate) use stale::stale;
+pub(crate) use stale::Stale;
 
 /// How often an image may be replaced while it is being taken.
 const TRIES: usize = 10;

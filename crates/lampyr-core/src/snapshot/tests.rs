@@ -133,7 +133,7 @@ fn a_snapshot_that_is_replaced_while_it_is_looked_up_is_found() {
 
 /// Whether a thread of ours waits for a lock to be shared.
 fn waits_for_a_lock() -> bool {
-    let ours = format!(" READ  {} ", std::process::id());
+    let ours = format!("READ {} ", std::process::id());
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&ours))
 }

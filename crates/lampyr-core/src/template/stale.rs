@@ -1,5 +1,6 @@
 //! Templates that nothing will be restored from any more.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lampyr_engine::EngineError;
@@ -34,20 +35,51 @@ impl Present {
 }
 
 /// Templates of images that are gone or another one, and, where that is known,
-/// of kits and engines that this host has no more. The locks keep it so.
-pub(crate) fn stale(
-    store: &Store,
-    present: Option<&Present>,
-) -> Result<Vec<(PathBuf, Vec<Lock>)>, Error> {
-    let mut stale = Vec::new();
-    for path in entries(&store.dir(Part::Templates)?)? {
-        if let Some(key) = key(&path)
-            && let Some(locks) = unneeded(store, present, &path, key)?
-        {
-            stale.push((path, locks));
+/// of kits and engines that this host has no more.
+#[derive(Debug, Default)]
+pub(crate) struct Stale {
+    /// Where they lie.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Keep it so.
+    making: Vec<Lock>,
+    /// Of each image of theirs, by digest; none where somebody runs from it.
+    free: BTreeMap<String, Option<Lock>>,
+}
+
+impl Stale {
+    pub(crate) fn of(store: &Store, present: Option<&Present>) -> Result<Self, Error> {
+        let mut stale = Self::default();
+        for path in entries(&store.dir(Part::Templates)?)? {
+            if let Some(key) = key(&path)
+                && let Some(making) = store.alone(key)?
+                && stale.has(store, present, &path)?
+            {
+                stale.making.push(making);
+                stale.paths.push(path);
+            }
         }
+        Ok(stale)
     }
-    Ok(stale)
+
+    fn has(
+        &mut self,
+        store: &Store,
+        present: Option<&Present>,
+        path: &Path,
+    ) -> Result<bool, Error> {
+        // One whose record does not read is made again before it is used.
+        let Some(record) = Record::read(path) else { return Ok(true) };
+        if record.is_for(store, present) {
+            return Ok(false);
+        }
+        // Whoever runs from it holds the image, and may be copied as long as it
+        // runs. A lock that is held here already cannot be taken once more.
+        let digest = record.of.image_digest;
+        if !self.free.contains_key(&digest) {
+            self.free.insert(digest.clone(), Image::free(store, &digest)?);
+        }
+        Ok(self.free.get(&digest).is_some_and(Option::is_some))
+    }
 }
 
 /// The key of a template that was baked. Those of snapshots and forks go with
@@ -55,23 +87,6 @@ pub(crate) fn stale(
 fn key(path: &Path) -> Option<&str> {
     let key = path.file_name()?.to_str()?;
     (key.len() == 32 && key.bytes().all(|c| c.is_ascii_hexdigit())).then_some(key)
-}
-
-fn unneeded(
-    store: &Store,
-    present: Option<&Present>,
-    path: &Path,
-    key: &str,
-) -> Result<Option<Vec<Lock>>, Error> {
-    let Some(making) = store.alone(key)? else { return Ok(None) };
-    // One whose record does not read is made again before it is used.
-    let Some(record) = Record::read(path) else { return Ok(Some(vec![making])) };
-    if record.is_for(store, present) {
-        return Ok(None);
-    }
-    // Whoever runs from it holds the image, and may be copied as long as it runs.
-    let free = Image::free(store, &record.of.image_digest)?;
-    Ok(free.map(|free| vec![making, free]))
 }
 
 impl Record {
