@@ -7,7 +7,7 @@
 //!   accel.json             which accelerator really works on this host
 //!   kits/<digest>/         guest kernel and initramfs
 //!   images/<name>/         root disks
-//!   bases/<digest>/        root disks that came with snapshots
+//!   bases/<digest>/        root disks that only snapshots or VMs stand on
 //!   blobs/                 what registries hold, by digest
 //!   templates-v1/<key>/    machines to restore from
 //!   snapshots/             saved machines by name, as an OCI image layout

@@ -116,7 +116,7 @@ fn what_stands_on_an_image_goes_on_when_that_is_replaced_or_removed() {
     session.sh("echo 1 > /file").success();
     ask(&["snapshot", "create", &session.sid, "early"]);
     registry.push(&numbered(2), "x", "box:1");
-    let replaced = ask(&["images", "pull", &reference]);
+    ask(&["images", "pull", &reference]);
     let look = "sync; echo 3 > /proc/sys/vm/drop_caches; cat /marker; busybox | head -c 7";
     let launched = |words: &[&str]| {
         let run = lampyr.lampyr(["run"].iter().chain(words)).args([look]).within(LONG);
@@ -141,7 +141,6 @@ fn what_stands_on_an_image_goes_on_when_that_is_replaced_or_removed() {
         ask(&["snapshot", "push", snapshot, &to]);
         ask(&["snapshot", "rm", snapshot]);
     }
-    assert_ne!(replaced["digest"], Value::Null);
     assert_eq!(entries(&lampyr.home().join("bases")), [std::path::PathBuf::new(); 0]);
     lampyr.assert_tidy();
 }
