@@ -298,12 +298,12 @@ fn drop_all(
     index: &mut Index,
     going: &[(Name, Digest)],
 ) -> Result<(), Error> {
-    let mut free = BTreeMap::new();
+    let mut free: Vec<(Digest, Lock)> = Vec::new();
     for (name, digest) in going {
-        // Of two names of one snapshot the first has its lock.
-        if !free.contains_key(&digest.hex()) {
+        // Of two names of one snapshot the first takes its lock.
+        if free.iter().all(|(one, _)| one != digest) {
             let lock = store.alone(&in_use(*digest))?;
-            free.insert(digest.hex(), lock.ok_or_else(|| Error::SnapshotBusy(name.clone()))?);
+            free.push((*digest, lock.ok_or_else(|| Error::SnapshotBusy(name.clone()))?));
         }
     }
     for (name, _) in going {

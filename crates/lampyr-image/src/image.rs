@@ -351,10 +351,10 @@ mod tests {
         assert!(Image::free(&store, &first.digest).unwrap().is_none());
         drop(held);
         assert!(Image::free(&store, &first.digest).unwrap().is_some());
-        let (base, digits, _lock) = Image::free_bases(&store).unwrap().pop().unwrap();
+        let (base, digits, lock) = Image::free_bases(&store).unwrap().pop().unwrap();
         assert!(first.digest.starts_with(&digits));
         std::fs::remove_dir_all(base).unwrap();
-        drop(_lock);
+        drop(lock);
         assert!(first.hold(&store).unwrap().is_none());
     }
 

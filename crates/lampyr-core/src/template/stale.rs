@@ -1,6 +1,7 @@
 //! Templates that nothing will be restored from any more.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use lampyr_engine::EngineError;
@@ -74,11 +75,14 @@ impl Stale {
         }
         // Whoever runs from it holds the image, and may be copied as long as it
         // runs. A lock that is held here already cannot be taken once more.
-        let digest = record.of.image_digest;
-        if !self.free.contains_key(&digest) {
-            self.free.insert(digest.clone(), Image::free(store, &digest)?);
-        }
-        Ok(self.free.get(&digest).is_some_and(Option::is_some))
+        let free = match self.free.entry(record.of.image_digest) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let lock = Image::free(store, new.key())?;
+                new.insert(lock)
+            }
+        };
+        Ok(free.is_some())
     }
 }
 
