@@ -141,7 +141,7 @@ fn what_stands_on_an_image_goes_on_when_that_is_replaced_or_removed() {
         ask(&["snapshot", "push", snapshot, &to]);
         ask(&["snapshot", "rm", snapshot]);
     }
-    assert_eq!(entries(&lampyr.home().join("bases")), [std::path::PathBuf::new(); 0]);
+    assert!(entries(&lampyr.home().join("bases")).is_empty());
     lampyr.assert_tidy();
 }
 
