@@ -1,6 +1,7 @@
 //! Directories that are made in `tmp/` and renamed into place.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -39,12 +40,10 @@ impl Staging {
     /// The same for what nobody wants any more after the host's next start: it
     /// need not be on the disk.
     pub fn place(self, target: &Path) -> Result<(), StoreError> {
-        let replaces = target.exists();
-        if replaces {
-            exchange(self.dir.path(), target).map_err(at(target))?;
-        } else {
-            std::fs::rename(self.dir.path(), target).map_err(at(target))?;
-        }
+        let renamed = std::fs::rename(self.dir.path(), target);
+        let replaces = renamed.as_ref().is_err_and(is_in_the_way);
+        let done = if replaces { exchange(self.dir.path(), target) } else { renamed };
+        done.map_err(at(target))?;
         // Only now: while it lies in `tmp/`, the lock says that it is alive.
         let lock = target.join("lock");
         std::fs::remove_file(&lock).map_err(at(&lock))?;
@@ -55,6 +54,11 @@ impl Staging {
         }
         Ok(())
     }
+}
+
+/// Whether a directory could not be renamed because there is one already.
+fn is_in_the_way(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists)
 }
 
 /// Puts `new` in the place of `old`, and `old` in that of `new`: a kill at any
