@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use lampyr_store::{Lock, Part, Store, at};
 
-use crate::template::Present;
-use crate::{Error, fork, pool, private, session, snapshot, template};
+use crate::template::{Present, Stale};
+use crate::{Error, fork, pool, private, session, snapshot};
 
 /// How long an output that was too long for its envelope is kept.
 const KEEP_OUTPUTS: Duration = Duration::from_hours(24);
@@ -59,9 +59,11 @@ pub fn clean(home: &Path, present: Option<&Present>, dry_run: bool) -> Result<Cl
             remove(&path, "copy of a forked VM", dry_run, &mut cleaned)?;
         }
     }
-    for (path, _free) in template::stale(&store, present)? {
-        remove(&path, "template", dry_run, &mut cleaned)?;
+    let stale = Stale::of(&store, present)?;
+    for path in &stale.paths {
+        remove(path, "template", dry_run, &mut cleaned)?;
     }
+    drop(stale);
     snapshot::clean(&store, present, dry_run, &mut cleaned)?;
     for dir in entries(&store.dir(Part::Networks)?)? {
         let (_held, abandoned) = private::abandoned(&store, &dir)?;

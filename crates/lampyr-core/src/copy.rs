@@ -14,7 +14,7 @@ use lampyr_store::{Store, at, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::Saved;
-use crate::template::{DEVICES, Description, FileId, Ground, Moment, image_here, layer_name};
+use crate::template::{DEVICES, Description, FileId, Ground, Hold, Moment, image_here, layer_name};
 use crate::{Access, Error, Host, SessionRequest};
 
 const NOTE: &str = "copy.json";
@@ -83,8 +83,12 @@ impl Copy {
     pub(crate) fn find(store: &Store, dir: &Path) -> Result<Self, Error> {
         let note: Note = read_json(&dir.join(NOTE))?;
         let changed = || Error::ImageChanged { image: note.of.image.clone() };
+        let image = image_here(store, &note.of).ok_or_else(changed)?;
+        // Its session may end before the copy is used.
+        let base = image.hold(store)?.ok_or_else(changed)?;
         let ground = Ground {
-            image: image_here(store, &note.of).ok_or_else(changed)?,
+            image,
+            hold: Hold::of(base),
             shape: note.of.shape(),
             template: note.template,
             memory: note.memory,

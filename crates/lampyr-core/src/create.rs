@@ -13,7 +13,7 @@ use lampyr_types::{Size, Span};
 use crate::exec::{Asked, Source, Terms, exec, outcome};
 use crate::sandbox::Sandbox;
 use crate::template::{Shape, Template};
-use crate::{Access, Error, Host, Origin, Output, OutputStream, wish};
+use crate::{Access, Error, Host, Origin, Output, OutputStream, snapshot, wish};
 
 /// How long packing the disk may take.
 const EXPORT_WAIT: Span = Span::secs(1800);
@@ -60,8 +60,12 @@ pub async fn create_image(
     worked?;
     let progress = &*host.progress;
     let (store, registries) = (&host.store, &host.registries);
-    let (name, base) = (&request.name, &template.image);
-    Ok(Image::of_root(store, name, base, root.file, registries, progress).await?)
+    let (name, base) = (&request.name, template.image.clone());
+    // It may be the base itself that is replaced.
+    drop(template);
+    let made = Image::of_root(store, name, &base, root.file, registries, progress).await?;
+    snapshot::forget_bases(store);
+    Ok(made)
 }
 
 async fn work(

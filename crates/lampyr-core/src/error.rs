@@ -1,5 +1,8 @@
 //! What can go wrong, and what kind of failure that is to a user.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -154,17 +157,20 @@ pub enum Error {
     /// A snapshot has the name already.
     #[error("there is a snapshot named '{0}' already")]
     SnapshotTaken(Name),
-    /// Another snapshot was built on one that is to go.
-    #[error("snapshot '{by}' was built on '{name}'")]
+    /// Other snapshots were built on one that is to go.
+    #[error("{} built on '{name}'", were(.by))]
     SnapshotNeeded {
         /// The one that is to go.
         name: Name,
-        /// One of those that were built on it.
-        by: Name,
+        /// Those that were built on it.
+        by: Vec<Name>,
     },
     /// A sandbox runs that was launched from a snapshot that is to go.
     #[error("snapshot '{0}' is in use")]
     SnapshotBusy(Name),
+    /// The list of all snapshots does not read.
+    #[error("the list of snapshots is damaged: {}", .0.display())]
+    SnapshotIndex(PathBuf),
     /// Something of a snapshot is missing, or not what its digest says.
     #[error("the snapshot is damaged: {0} is missing or not what it should be")]
     SnapshotDamaged(lampyr_oci::Digest),
@@ -396,9 +402,15 @@ impl Error {
             Self::TemplateReplaced => Some("start another session".into()),
             Self::NoSnapshot(_) => Some("`lampyr snapshot list` shows those that there are".into()),
             Self::SnapshotTaken(name) => Some(format!("`lampyr snapshot rm {name}` removes it")),
-            Self::SnapshotNeeded { .. } => Some("--force removes both".into()),
+            Self::SnapshotNeeded { .. } => Some("--force removes all of them".into()),
             Self::SnapshotBusy(_) => Some("stop the sessions that were started from it".into()),
-            Self::SnapshotDamaged(_) => Some("take it again, or build it again".into()),
+            Self::SnapshotDamaged(_) => {
+                Some("take it again, or build it again with --no-cache".into())
+            }
+            Self::SnapshotIndex(path) => Some(format!(
+                "put a copy of it there; or rm {} and `lampyr clean`, which removes all snapshots",
+                path.display()
+            )),
             Self::NotSnapshot(_) => Some("`lampyr images pull` fetches images".into()),
             Self::SnapshotTooLarge(_) => {
                 Some("LAMPYR_MAX_IMAGE sets how much may come from a registry".into())
@@ -419,6 +431,18 @@ impl Error {
 const NO_JOB: &str = "no_job";
 
 const MAKE_ROOM: &str = "free some space: `lampyr clean` removes what dead processes left";
+
+/// Which snapshots were something; of many only the first.
+fn were(names: &[Name]) -> String {
+    const TOLD: usize = 5;
+    let told: Vec<_> = names.iter().take(TOLD).map(|name| format!("'{name}'")).collect();
+    let more = names.len() - told.len();
+    match (names, more) {
+        ([one], _) => format!("snapshot '{one}' was"),
+        (_, 0) => format!("snapshots {} were", told.join(", ")),
+        _ => format!("snapshots {} and {more} more were", told.join(", ")),
+    }
+}
 
 fn no_point(to: Option<u64>) -> String {
     match to {
@@ -485,6 +509,3 @@ impl From<Error> for RunError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

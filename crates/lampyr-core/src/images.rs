@@ -9,7 +9,7 @@ use lampyr_store::{Part, Store};
 use lampyr_types::Progress;
 
 use crate::clean::{Cleaned, CleanedItem, entries, remove, size};
-use crate::{Error, template};
+use crate::{Error, snapshot, template};
 
 /// All images that are whole, by name.
 pub fn images(home: &Path) -> Result<Vec<Image>, Error> {
@@ -28,7 +28,10 @@ pub async fn pull_image(
     registries: &Registries,
     progress: &dyn Progress,
 ) -> Result<Image, Error> {
-    Ok(Image::pull(&Store::open(home)?, reference, registries, progress).await?)
+    let store = Store::open(home)?;
+    let pulled = Image::pull(&store, reference, registries, progress).await?;
+    snapshot::forget_bases(&store);
+    Ok(pulled)
 }
 
 /// Puts an image that is here into a registry.
@@ -52,7 +55,10 @@ pub async fn import_image(
     registries: &Registries,
     progress: &dyn Progress,
 ) -> Result<Image, Error> {
-    Ok(Image::import(&Store::open(home)?, file, name, registries, progress).await?)
+    let store = Store::open(home)?;
+    let imported = Image::import(&store, file, name, registries, progress).await?;
+    snapshot::forget_bases(&store);
+    Ok(imported)
 }
 
 /// Makes images of all that an archive holds.
@@ -62,7 +68,10 @@ pub async fn load_images(
     registries: &Registries,
     progress: &dyn Progress,
 ) -> Result<Vec<Image>, Error> {
-    Ok(Image::load(&Store::open(home)?, file, registries, progress).await?)
+    let store = Store::open(home)?;
+    let loaded = Image::load(&store, file, registries, progress).await;
+    snapshot::forget_bases(&store);
+    Ok(loaded?)
 }
 
 /// Writes an image into a file.
@@ -72,15 +81,19 @@ pub async fn save_image(home: &Path, image: &ImageRef, file: &Path) -> Result<()
 }
 
 /// Removes an image and its templates, unless a VM uses it. Blobs stay for
-/// [`prune_images`], since other images may share them.
+/// [`prune_images`], since other images may share them; and the disk as long as
+/// a snapshot stands on it.
 pub fn remove_image(home: &Path, image: &ImageRef) -> Result<Cleaned, Error> {
     let store = Store::open(home)?;
     let dir = Image::dir(&store, image)?;
     // A damaged image has no templates that could be used.
     let known = Image::find_any(&store, image).ok();
-    let templates = known.map(|image| template::of_image(&store, &image)).transpose()?;
-    let item = CleanedItem { what: "image".to_owned(), bytes: size(&dir), path: dir };
+    let templates = known.as_ref().map(|image| template::of_image(&store, image)).transpose()?;
+    let mut item = CleanedItem { what: "image".to_owned(), bytes: size(&dir), path: dir };
     Image::remove(&store, image)?;
+    snapshot::forget_bases(&store);
+    let kept = known.and_then(|image| Image::base(&store, &image.digest, &image.config));
+    item.bytes = item.bytes.saturating_sub(kept.map_or(0, |base| size(&base.disk)));
     let mut cleaned = Cleaned { items: vec![item] };
     for dir in templates.unwrap_or_default() {
         remove(&dir, "template", false, &mut cleaned)?;

@@ -42,11 +42,11 @@ pub async fn plain_boot(host: &Host, request: &RunRequest) -> Result<ColdBoot, E
 
 async fn boot(host: &Host, kernel: &Path, request: &RunRequest) -> Result<ColdBoot, Error> {
     let shape = request.shape();
-    let image = Purpose::new(host, &request.origin, shape).await?.image;
+    let purpose = Purpose::new(host, &request.origin, shape).await?;
     let staging = host.store.stage()?;
     let start = Instant::now();
     let (mut machine, _memory) =
-        template::boot(host, kernel, &image, shape, staging.path()).await?;
+        template::boot(host, kernel, &purpose.hold.base, shape, staging.path()).await?;
     let measured = first_result(&mut *machine, start).await;
     machine.stop().await;
     measured

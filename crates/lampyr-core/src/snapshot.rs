@@ -15,6 +15,8 @@ mod leftovers;
 mod packed;
 mod pull;
 mod push;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,8 +35,8 @@ pub use agree::{AskedMachine, Differs, MachinePart};
 use blobs::Blobs;
 pub(crate) use config::Config;
 use layout::{Descriptor, Index, Kind, Manifest};
-pub(crate) use leftovers::clean;
 use leftovers::sweep;
+pub(crate) use leftovers::{clean, forget_bases};
 pub use pull::{PullRequest, pull_snapshot};
 pub use push::push_snapshot;
 
@@ -143,13 +145,19 @@ pub(crate) fn refuse_taken(store: &Store, name: &Name, overwrite: bool) -> Resul
     Ok(())
 }
 
-/// The snapshot of this name, if it was made by this recipe.
+/// The snapshot of this name, if it was made by this recipe. One of which a part
+/// is missing or cut off, or that cannot be read, does for none.
 pub(crate) fn made_by(store: &Store, name: &Name, recipe: &str) -> Result<Option<Snapshot>, Error> {
     let dir = dir(store)?;
     let index = Index::read(&dir)?;
     let Some(digest) = index.find(name) else { return Ok(None) };
-    let config = Config::read(&Blobs::new(&dir)?, digest)?;
-    if config.made_by.as_deref() != Some(recipe) {
+    let blobs = Blobs::new(&dir)?;
+    let (manifest, config) = match read(&blobs, digest) {
+        Err(Error::SnapshotDamaged(_) | Error::SnapshotFormat(_)) => return Ok(None),
+        found => found?,
+    };
+    let is_whole = manifest.all().all(|part| blobs.has(part));
+    if !is_whole || config.made_by.as_deref() != Some(recipe) {
         return Ok(None);
     }
     look(&dir, &index, name, digest).map(Some)
@@ -251,38 +259,60 @@ pub fn snapshot(home: &Path, name: &Name) -> Result<Snapshot, Error> {
     look(&dir, &index, name, digest)
 }
 
-/// Removes a snapshot; with `force` also those that were built on it. Returns
-/// what was removed.
+/// Removes a snapshot; with `force` also those that were built on it. Where it
+/// has another name only this one goes. Returns what was removed.
 ///
 /// # Errors
 ///
 /// [`Error::SnapshotNeeded`] where others were built on it, and
 /// [`Error::SnapshotBusy`] where a sandbox runs that was launched from it.
 pub fn remove_snapshot(home: &Path, name: &Name, force: bool) -> Result<Vec<Name>, Error> {
+    let missing = || Error::NoSnapshot(name.clone());
+    if !home.exists() {
+        return Err(missing());
+    }
     let store = Store::open(home)?;
     let dir = dir(&store)?;
     let _alone = store.making(LOCK)?;
     let mut index = Index::read(&dir)?;
-    let digest = index.find(name).ok_or_else(|| Error::NoSnapshot(name.clone()))?;
-    let blobs = Blobs::new(&dir)?;
-    let built_on_it = dependents(&blobs, &index, digest);
-    if !force && let Some((first, _)) = built_on_it.first() {
-        return Err(Error::SnapshotNeeded { name: name.clone(), by: first.clone() });
+    let digest = index.find(name).ok_or_else(missing)?;
+    if index.names().any(|(other, one)| one == digest && other != *name) {
+        index.remove(name);
+        index.write(&dir)?;
+        return Ok(vec![name.clone()]);
+    }
+    let built_on_it = dependents(&Blobs::new(&dir)?, &index, digest);
+    if !force && !built_on_it.is_empty() {
+        let by = built_on_it.into_iter().map(|(name, _)| name).collect();
+        return Err(Error::SnapshotNeeded { name: name.clone(), by });
     }
     let going: Vec<_> = std::iter::once((name.clone(), digest)).chain(built_on_it).collect();
-    let mut free = Vec::new();
-    for (name, digest) in &going {
-        let lock = store.alone(&in_use(*digest))?;
-        free.push(lock.ok_or_else(|| Error::SnapshotBusy(name.clone()))?);
+    drop_all(&store, &dir, &mut index, &going)?;
+    Ok(going.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Removes snapshots, unless somebody runs from one of them.
+fn drop_all(
+    store: &Store,
+    dir: &Path,
+    index: &mut Index,
+    going: &[(Name, Digest)],
+) -> Result<(), Error> {
+    let mut free: Vec<(Digest, Lock)> = Vec::new();
+    for (name, digest) in going {
+        // Of two names of one snapshot the first takes its lock.
+        if free.iter().all(|(one, _)| one != digest) {
+            let lock = store.alone(&in_use(*digest))?;
+            free.push((*digest, lock.ok_or_else(|| Error::SnapshotBusy(name.clone()))?));
+        }
     }
-    for (name, _) in &going {
+    for (name, _) in going {
         index.remove(name);
     }
-    index.write(&dir)?;
+    index.write(dir)?;
     // Nobody can find them any more, and the sweep takes each lock itself.
     drop(free);
-    sweep(&store, &dir, &index)?;
-    Ok(going.into_iter().map(|(name, _)| name).collect())
+    sweep(store, dir, index)
 }
 
 /// The snapshots that were built on this one, or on one that was, and so on. One
@@ -314,15 +344,23 @@ pub(crate) fn digest(store: &Store, name: &Name) -> Result<Option<Digest>, Error
 pub(crate) fn find(store: &Store, name: &Name) -> Result<(Saved, Lock), Error> {
     let dir = dir(store)?;
     let missing = || Error::NoSnapshot(name.clone());
-    let digest = Index::read(&dir)?.find(name).ok_or_else(missing)?;
-    let held = store.sharing(&in_use(digest))?;
-    // It may have gone before it was held.
-    if Index::read(&dir)?.find(name) != Some(digest) {
-        return Err(missing());
+    let named = || Index::read(&dir)?.find(name).ok_or_else(missing);
+    let mut digest = named()?;
+    for _ in 0..TRIES {
+        let held = store.sharing(&in_use(digest))?;
+        // It may have gone before it was held, or be another one by now.
+        let now = named()?;
+        if now == digest {
+            let (manifest, config) = read(&Blobs::new(&dir)?, digest)?;
+            return Ok((Saved { digest, config, manifest }, held));
+        }
+        digest = now;
     }
-    let blobs = Blobs::new(&dir)?;
-    let (manifest, config) = (Manifest::read(&blobs, digest)?, Config::read(&blobs, digest)?);
-    Ok((Saved { digest, config, manifest }, held))
+    Err(missing())
+}
+
+fn read(blobs: &Blobs, digest: Digest) -> Result<(Manifest, Config), Error> {
+    Ok((Manifest::read(blobs, digest)?, Config::read(blobs, digest)?))
 }
 
 impl Saved {
@@ -360,9 +398,9 @@ async fn beside<T: Send + 'static>(
 
 fn look(dir: &Path, index: &Index, name: &Name, digest: Digest) -> Result<Snapshot, Error> {
     let blobs = Blobs::new(dir)?;
-    let (manifest, config) = (Manifest::read(&blobs, digest)?, Config::read(&blobs, digest)?);
+    let (manifest, config) = read(&blobs, digest)?;
     let mut others = Vec::new();
-    for (_, other) in index.names().filter(|(_, other)| *other != digest) {
+    for (_, other) in index.names().filter(|(other, _)| other != name) {
         let manifest = Manifest::read(&blobs, other).ok();
         others.extend(manifest.iter().flat_map(Manifest::all).map(|part| part.digest));
     }
@@ -387,6 +425,9 @@ fn look(dir: &Path, index: &Index, name: &Name, digest: Digest) -> Result<Snapsh
 fn dir(store: &Store) -> Result<std::path::PathBuf, Error> {
     Ok(store.dir(Part::Snapshots)?)
 }
+
+/// How often a name may get another snapshot while it is looked up.
+const TRIES: usize = 100;
 
 /// Who writes the index.
 const LOCK: &str = "snapshots";

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lampyr_engine::{MachineImage, MachineSpec};
-use lampyr_image::{Image, ImageRef};
+use lampyr_image::{HeldImage, Image, ImageRef};
 use lampyr_oci::Digest;
 use lampyr_store::{Lock, Part, Store, at};
 use lampyr_types::{Name, SandboxId, Size};
@@ -31,7 +31,10 @@ pub(crate) use bake::{Nowhere, boot, connection, create, greet};
 pub(crate) use record::{DEVICES, Description, layer_name};
 use record::{MEMORY, Parts, Record, part_name};
 pub use stale::Present;
-pub(crate) use stale::stale;
+pub(crate) use stale::Stale;
+
+/// How often an image may be replaced while it is being taken.
+const TRIES: usize = 10;
 
 /// What a template is for.
 #[derive(Debug, Clone, Copy)]
@@ -69,12 +72,22 @@ fn identity(file: &File) -> std::io::Result<FileId> {
     file.metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// What keeps a template's parts where they are for as long as it is there.
-#[derive(Debug, Default)]
+/// What a template stands on, and what keeps its parts where they are for as
+/// long as it is there.
+#[derive(Debug)]
 pub(crate) struct Hold {
-    pub(crate) _locks: Vec<Lock>,
+    /// The root disk beneath it all.
+    pub(crate) base: HeldImage,
+    _snapshot: Option<Lock>,
     /// Goes with the last who holds it.
-    pub(crate) _fork: Option<fork::Held>,
+    _fork: Option<fork::Held>,
+}
+
+impl Hold {
+    /// Of what stands on an image alone.
+    pub(crate) fn of(base: HeldImage) -> Arc<Self> {
+        Arc::new(Self { base, _snapshot: None, _fork: None })
+    }
 }
 
 impl Template {
@@ -134,7 +147,7 @@ impl Template {
     /// What a machine is restored from, with `top` as its own disk layer.
     pub(crate) fn restore(&self, top: File) -> Result<lampyr_engine::Restore, Error> {
         let copy = |file: &File| file.try_clone().map_err(at(&self.dir));
-        let mut disks = vec![File::open(&self.image.disk).map_err(at(&self.image.disk))?];
+        let mut disks = vec![copy(&self.hold.base.disk)?];
         for layer in &self.disks {
             disks.push(copy(layer)?);
         }
@@ -150,6 +163,7 @@ impl Template {
     pub(crate) fn ground(&self) -> Ground {
         Ground {
             image: self.image.clone(),
+            hold: self.hold.clone(),
             shape: self.shape,
             template: self.dir.clone(),
             memory: self.memory,
@@ -163,6 +177,8 @@ impl Template {
 #[derive(Debug, Clone)]
 pub(crate) struct Ground {
     pub(crate) image: Image,
+    /// Keeps what it is made of where it is.
+    pub(crate) hold: Arc<Hold>,
     pub(crate) shape: Shape,
     /// The template that it was restored from.
     pub(crate) template: PathBuf,
@@ -179,7 +195,8 @@ impl Ground {
     /// ground, with `top` as its own disk layer.
     pub(crate) fn restore(&self, dir: &Path, top: File) -> Result<lampyr_engine::Restore, Error> {
         let open = |path: &Path| File::open(path).map_err(at(path));
-        let mut disks = vec![open(&self.image.disk)?];
+        let base = &self.hold.base.disk;
+        let mut disks = vec![base.try_clone().map_err(at(&self.image.disk))?];
         for layer in &self.layers {
             disks.push(open(layer)?);
         }
@@ -219,7 +236,7 @@ impl Ground {
 pub(crate) struct Purpose {
     pub(crate) image: Image,
     /// Keeps what it is made of where it is.
-    hold: Arc<Hold>,
+    pub(crate) hold: Arc<Hold>,
     pub(crate) shape: Shape,
     words: String,
     from: From,
@@ -248,23 +265,20 @@ impl Purpose {
     }
 
     async fn image(host: &Host, image: &ImageRef, shape: Shape) -> Result<Self, Error> {
-        let image = host.image(image).await?;
-        let locks = vec![image.hold(&host.store)?];
+        let (image, base) = held(host, || host.image(image)).await?;
         let (shape, words) = of_shape(host, &image, shape);
         let key = image_key(&words);
-        let hold = Arc::new(Hold { _locks: locks, _fork: None });
-        Ok(Self { image, hold, shape, words, from: From::Image, key })
+        Ok(Self { image, hold: Hold::of(base), shape, words, from: From::Image, key })
     }
 
     async fn snapshot(host: &Host, name: &Name) -> Result<Self, Error> {
         let (saved, lock) = snapshot::find(&host.store, name)?;
         saved.config.check(host)?;
         let of = &saved.config.of;
-        let image = image_of(host, of).await?;
-        let locks = vec![image.hold(&host.store)?, lock];
+        let (image, base) = held(host, || image_of(host, of)).await?;
         let (shape, words) = (of.shape(), format!("snapshot {}", saved.digest));
         let key = snapshot_key(saved.digest);
-        let hold = Arc::new(Hold { _locks: locks, _fork: None });
+        let hold = Arc::new(Hold { base, _snapshot: Some(lock), _fork: None });
         Ok(Self { image, hold, shape, words, from: From::Snapshot(Box::new(saved)), key })
     }
 
@@ -273,8 +287,8 @@ impl Purpose {
         let dir = host.store.dir(Part::Templates)?.join(&key);
         let Record { of, made_for: words, snapshot, .. } =
             Record::read(&dir).ok_or(Error::ForkGone)?;
-        let image = image_of(host, &of).await?;
-        let hold = Hold { _locks: vec![image.hold(&host.store)?], _fork: Some(fork) };
+        let (image, base) = held(host, || image_of(host, &of)).await?;
+        let hold = Hold { base, _snapshot: None, _fork: Some(fork) };
         let (hold, shape, from) = (Arc::new(hold), of.shape(), From::Fork(snapshot));
         Ok(Self { image, hold, shape, words, from, key })
     }
@@ -283,7 +297,7 @@ impl Purpose {
     pub(crate) fn copy_of(ground: &Ground, key: String) -> Self {
         Self {
             image: ground.image.clone(),
-            hold: Arc::default(),
+            hold: ground.hold.clone(),
             shape: ground.shape,
             words: format!("a copy of a VM of image {}", ground.image.name),
             from: From::Fork(ground.snapshot),
@@ -330,6 +344,22 @@ fn snapshot_key(digest: Digest) -> String {
     format!("s-{}", &digest.hex()[..32])
 }
 
+/// An image, and what holds it. One that is replaced before it is held is looked
+/// for again.
+async fn held<F: Future<Output = Result<Image, Error>>>(
+    host: &Host,
+    look: impl Fn() -> F,
+) -> Result<(Image, HeldImage), Error> {
+    let mut image = look().await?;
+    for _ in 0..TRIES {
+        if let Some(base) = image.hold(&host.store)? {
+            return Ok((image, base));
+        }
+        image = look().await?;
+    }
+    Err(Error::ImageChanged { image: image.name })
+}
+
 /// The image beneath what was saved: the one that has its name, if it is the
 /// same still, or what came with it.
 async fn image_of(host: &Host, of: &Description) -> Result<Image, Error> {
@@ -344,10 +374,13 @@ async fn image_of(host: &Host, of: &Description) -> Result<Image, Error> {
 
 /// The same, where it is here.
 pub(crate) fn image_here(store: &Store, of: &Description) -> Option<Image> {
-    let reference = of.image.parse().ok()?;
-    let named = Image::find(store, &reference).ok();
-    let same = named.filter(|image| image.digest == of.image_digest);
-    same.or_else(|| Image::base(store, &of.image_digest, &of.wants))
+    named(store, of).or_else(|| Image::base(store, &of.image_digest, &of.wants))
+}
+
+/// The image that has the name still.
+fn named(store: &Store, of: &Description) -> Option<Image> {
+    let image = Image::find(store, &of.image.parse().ok()?).ok()?;
+    (image.digest == of.image_digest).then_some(image)
 }
 
 /// Makes the template of a snapshot.

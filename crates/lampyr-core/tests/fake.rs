@@ -12,6 +12,8 @@ mod files;
 mod guest;
 #[path = "fake/hostile.rs"]
 mod hostile;
+#[path = "fake/images.rs"]
+mod images;
 #[path = "fake/life.rs"]
 mod life;
 #[path = "fake/pools.rs"]

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,6 +55,7 @@ pub struct FakeEngine {
     faults: Mutex<Faults>,
     boots: AtomicUsize,
     restores: AtomicUsize,
+    base: Mutex<Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -67,7 +69,7 @@ impl FakeEngine {
     /// An engine whose machines run the agent's program at `agent`.
     pub fn new(agent: PathBuf) -> Self {
         let (boots, restores) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { agent, faults: Mutex::default(), boots, restores }
+        Self { agent, faults: Mutex::default(), boots, restores, base: Mutex::default() }
     }
 
     /// The next restore fails with this.
@@ -93,6 +95,20 @@ impl FakeEngine {
     /// How many restores were asked for so far.
     pub fn restores(&self) -> usize {
         self.restores.load(Ordering::SeqCst)
+    }
+
+    /// How the lowest disk begins of the machine that was restored last.
+    pub fn base(&self) -> String {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&base).into_owned()
+    }
+
+    fn remember_base(&self, disks: &[File]) -> Result<(), EngineError> {
+        let mut begin = [0; 16];
+        let read = disks.first().map_or(Ok(0), |disk| disk.read_at(&mut begin, 0));
+        let read = read.map_err(io("read the disk"))?;
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = begin[..read].to_vec();
+        Ok(())
     }
 
     fn faults<T>(&self, act: impl FnOnce(&mut Faults) -> T) -> T {
@@ -161,7 +177,10 @@ impl Engine for FakeEngine {
         _spec: &'a MachineSpec,
         image: Restore,
     ) -> Promise<'a, Result<Box<dyn Machine>, EngineError>> {
-        Box::pin(async move { Ok(Box::new(self.resume(&image.image)?) as Box<dyn Machine>) })
+        Box::pin(async move {
+            self.remember_base(&image.disks)?;
+            Ok(Box::new(self.resume(&image.image)?) as Box<dyn Machine>)
+        })
     }
 
     fn make_layer(&self, path: &Path, _size: u64) -> std::io::Result<()> {

@@ -1,6 +1,6 @@
-//! Bases: root disks that came with a snapshot, for that alone. They are called
-//! by their digest, and no image has that name: nobody gets one who asked for an
-//! image.
+//! Bases: root disks that came with a snapshot, and those of images that were
+//! replaced or removed, for whatever stands on them. They are called by their
+//! digest, and no image has that name: nobody gets one who asked for an image.
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,20 @@ impl Image {
         Self::place(staging, &dir, name, new, digest.to_owned()).map(Some)
     }
 
+    /// Makes a base of the disk of the image in `dir`, a second name of the same
+    /// file. One that is damaged is of no use to anybody.
+    pub(crate) fn keep(store: &Store, dir_of_image: &Path) -> Result<(), ImageError> {
+        let Ok(image) = Self::open(dir_of_image, "") else { return Ok(()) };
+        if Self::base(store, &image.digest, &Config::default()).is_some() {
+            return Ok(());
+        }
+        let staging = store.stage()?;
+        let disk = staging.path().join(DISK);
+        std::fs::hard_link(&image.disk, &disk).map_err(at(&image.disk))?;
+        let dir = dir(store, &image.digest)?;
+        Self::place(staging, &dir, &image.name, NewImage::default(), image.digest).map(drop)
+    }
+
     /// Each base that nobody uses, its digest as far as it is known by its name,
     /// and the lock that keeps it so.
     pub fn free_bases(store: &Store) -> Result<Vec<(PathBuf, String, Lock)>, ImageError> {
@@ -50,7 +64,7 @@ impl Image {
     }
 }
 
-fn dir(store: &Store, digest: &str) -> Result<PathBuf, ImageError> {
+pub(crate) fn dir(store: &Store, digest: &str) -> Result<PathBuf, ImageError> {
     let digits: String = digest.chars().filter(char::is_ascii_hexdigit).take(32).collect();
     Ok(store.dir(Part::Bases)?.join(Path::new(&format!("@{digits}"))))
 }
@@ -58,6 +72,7 @@ fn dir(store: &Store, digest: &str) -> Result<PathBuf, ImageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HeldImage;
 
     #[test]
     fn a_base_is_found_by_what_it_is_and_is_no_image() {
@@ -82,7 +97,7 @@ mod tests {
         assert!(digest.starts_with(&Image::free_bases(&store).unwrap()[0].1));
     }
 
-    fn base_lock(store: &Store, digest: &str) -> Lock {
-        Image::base(store, digest, &Config::default()).unwrap().hold(store).unwrap()
+    fn base_lock(store: &Store, digest: &str) -> HeldImage {
+        Image::base(store, digest, &Config::default()).unwrap().hold(store).unwrap().unwrap()
     }
 }

@@ -9,7 +9,7 @@ use lampyr_oci::{Config, Digest};
 use lampyr_store::{Lock, Part, Staging, Store, StoreError, at, read_json, write_json};
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageError, ImageRef};
+use crate::{ImageError, ImageRef, base};
 
 const FORMAT: u32 = 1;
 /// The name of an image's disk in its directory.
@@ -123,28 +123,50 @@ impl Image {
         Ok(images)
     }
 
-    /// Keeps the image from being removed for as long as the lock is held.
-    pub fn hold(&self, store: &Store) -> Result<Lock, ImageError> {
-        Ok(store.sharing(&in_use(self.disk.parent().unwrap_or(&self.disk)))?)
+    /// Opens the disk, and keeps it from being removed for as long as that is
+    /// held. Nothing where there is no such disk any more: it may have been
+    /// replaced since the image was found.
+    pub fn hold(&self, store: &Store) -> Result<Option<HeldImage>, ImageError> {
+        let (dir, kept) = (self.dir_of_disk(), base::dir(store, &self.digest)?);
+        let locks = [store.sharing(&in_use(dir))?, store.sharing(&in_use(&kept))?];
+        let disk = disk_in(dir, &self.digest).or_else(|| disk_in(&kept, &self.digest));
+        Ok(disk.map(|disk| HeldImage { disk, _locks: locks }))
     }
 
-    /// Makes sure that nobody holds the image of this name, whether it is there
-    /// or not; nothing where somebody does, or where no image is called so.
-    pub fn free(store: &Store, name: &str) -> Result<Option<Lock>, ImageError> {
-        let Ok(name) = name.parse::<ImageRef>() else { return Ok(None) };
-        Ok(store.alone(&in_use(&name.dir(store)?))?)
+    fn dir_of_disk(&self) -> &Path {
+        self.disk.parent().unwrap_or(&self.disk)
     }
 
-    /// Removes an image, whole or damaged, unless somebody holds it.
+    /// Makes sure that nobody holds a disk with this digest, whatever image it
+    /// is of; nothing where somebody does.
+    pub fn free(store: &Store, digest: &str) -> Result<Option<Lock>, ImageError> {
+        Ok(store.alone(&in_use(&base::dir(store, digest)?))?)
+    }
+
+    /// Removes an image, whole or damaged, unless somebody holds it. Its disk
+    /// becomes a base: whether anybody needs it is not known here.
     pub fn remove(store: &Store, image: &ImageRef) -> Result<(), ImageError> {
         let dir = Self::dir(store, image)?;
         let name = image.to_string();
-        let free = store.alone(&in_use(&dir))?;
+        let free = Self::free_dir(store, &dir)?;
         let _free = free.ok_or_else(|| ImageError::InUse { name: name.clone() })?;
-        match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Err(ImageError::NoImage { name }),
-            other => Ok(other.map_err(at(&dir))?),
+        Self::keep(store, &dir)?;
+        match store.take_away(&dir) {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Err(ImageError::NoImage { name })
+            }
+            other => Ok(other?),
         }
+    }
+
+    /// Makes sure that nobody holds the image in `dir`.
+    fn free_dir(store: &Store, dir: &Path) -> Result<Option<Lock>, ImageError> {
+        if let Some(lock) = store.alone(&in_use(dir))? {
+            return Ok(Some(lock));
+        }
+        // It may be one that had the name before that somebody holds.
+        let image = Self::open(dir, "").ok();
+        image.map_or(Ok(None), |image| Self::free(store, &image.digest))
     }
 
     /// Where an image is. A word that is no image's name is taken for a
@@ -162,15 +184,17 @@ impl Image {
     }
 
     /// Makes an image of the `disk.ext4` in `staging`, in place of an image
-    /// that had the name. The disk is hashed here, once.
+    /// that had the name, whose disk becomes a base. The disk is hashed here,
+    /// once.
     pub fn publish(
         store: &Store,
         staging: Staging,
         name: &ImageRef,
         new: NewImage,
     ) -> Result<Self, ImageError> {
-        let digest = digest_of(&staging.path().join(DISK))?;
-        Self::place(staging, &name.dir(store)?, &name.to_string(), new, digest)
+        let (digest, dir) = (digest_of(&staging.path().join(DISK))?, name.dir(store)?);
+        Self::keep(store, &dir)?;
+        Self::place(staging, &dir, &name.to_string(), new, digest)
     }
 
     pub(crate) fn place(
@@ -199,6 +223,24 @@ impl Image {
     }
 }
 
+/// An image whose disk is open, and stays as it is.
+#[derive(Debug)]
+pub struct HeldImage {
+    /// The disk, to be read.
+    pub disk: File,
+    _locks: [Lock; 2],
+}
+
+/// The disk in `dir`, if it is the one with this digest.
+fn disk_in(dir: &Path, digest: &str) -> Option<File> {
+    // Open before anything is known of it: what is checked is what is read.
+    let disk = File::open(dir.join(DISK)).ok()?;
+    let manifest: Manifest = read_json(&dir.join(MANIFEST)).ok()?;
+    let found = Stamp::from(&disk.metadata().ok()?);
+    let same = manifest.format == FORMAT && manifest.digest == digest && manifest.disk == found;
+    same.then_some(disk)
+}
+
 /// The lock of those that use an image.
 pub(crate) fn in_use(dir: &Path) -> String {
     format!("use-{}", dir.file_name().unwrap_or_default().to_string_lossy())
@@ -213,8 +255,13 @@ impl Manifest {
 
 impl Stamp {
     fn of(disk: &Path) -> Result<Self, ImageError> {
-        let found = std::fs::metadata(disk).map_err(at(disk))?;
-        Ok(Self { size: found.len(), mtime: found.mtime(), mtime_ns: found.mtime_nsec() })
+        Ok(Self::from(&std::fs::metadata(disk).map_err(at(disk))?))
+    }
+}
+
+impl From<&std::fs::Metadata> for Stamp {
+    fn from(found: &std::fs::Metadata) -> Self {
+        Self { size: found.len(), mtime: found.mtime(), mtime_ns: found.mtime_nsec() }
     }
 }
 
@@ -279,5 +326,56 @@ mod tests {
         std::fs::write(image.disk, "other disk").unwrap();
         let found = Image::find(&store, &name("x"));
         assert!(matches!(found, Err(ImageError::DamagedImage { .. })));
+    }
+
+    fn publish(store: &Store, contents: &str) -> Image {
+        let staging = store.stage().unwrap();
+        std::fs::write(staging.path().join(DISK), contents).unwrap();
+        Image::publish(store, staging, &name("x"), NewImage::default()).unwrap()
+    }
+
+    fn text(held: &HeldImage) -> String {
+        std::io::read_to_string(&held.disk).unwrap()
+    }
+
+    #[test]
+    fn a_disk_that_was_replaced_is_held_as_it_was_or_not_at_all() {
+        let (_tmp, store) = store();
+        let first = publish(&store, "disk");
+        let held = first.hold(&store).unwrap().unwrap();
+        let second = publish(&store, "DISK");
+        assert_eq!(text(&held), "disk");
+        assert_eq!(text(&first.hold(&store).unwrap().unwrap()), "disk");
+        assert_eq!(text(&second.hold(&store).unwrap().unwrap()), "DISK");
+        assert!(Image::free_bases(&store).unwrap().is_empty());
+        assert!(Image::free(&store, &first.digest).unwrap().is_none());
+        drop(held);
+        assert!(Image::free(&store, &first.digest).unwrap().is_some());
+        let (base, digits, lock) = Image::free_bases(&store).unwrap().pop().unwrap();
+        assert!(first.digest.starts_with(&digits));
+        std::fs::remove_dir_all(base).unwrap();
+        drop(lock);
+        assert!(first.hold(&store).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_image_goes_when_nobody_holds_it_and_its_disk_becomes_a_base() {
+        let (_tmp, store) = store();
+        let first = publish(&store, "disk");
+        let old = first.hold(&store).unwrap().unwrap();
+        let second = publish(&store, "DISK");
+        let new = second.hold(&store).unwrap().unwrap();
+        let refused = Image::remove(&store, &name("x")).unwrap_err();
+        assert!(matches!(refused, ImageError::InUse { .. }), "{refused}");
+        drop(new);
+        // Who runs from what had the name before does not need this one.
+        Image::remove(&store, &name("x")).unwrap();
+        for (image, contents) in [(first, "disk"), (second, "DISK")] {
+            let base = Image::base(&store, &image.digest, &Config::default()).unwrap();
+            assert_eq!(text(&base.hold(&store).unwrap().unwrap()), contents);
+        }
+        drop(old);
+        let gone = Image::remove(&store, &name("x")).unwrap_err();
+        assert!(matches!(gone, ImageError::NoImage { .. }), "{gone}");
     }
 }

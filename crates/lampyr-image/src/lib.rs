@@ -36,7 +36,7 @@ pub use arch::Arch;
 pub use child::interrupted;
 pub use default::DEFAULT_IMAGE;
 pub use error::ImageError;
-pub use image::{DISK, Image, NewImage, Origin};
+pub use image::{DISK, HeldImage, Image, NewImage, Origin};
 pub use image_ref::{BadImageRef, ImageRef};
 pub use kit::{FileFacts, Kit, KitManifest};
 pub use pulled::Registries;

@@ -41,6 +41,9 @@ impl From<Descriptor> for Part {
     }
 }
 
+/// What the types of saved VMs begin with, whatever their version.
+pub const SNAPSHOT: &str = "application/vnd.lampyr.snapshot.";
+
 impl Artifact {
     /// Nothing of it is believed but that it is a manifest.
     fn parse(bytes: &[u8], what: &str) -> Result<Self, OciError> {

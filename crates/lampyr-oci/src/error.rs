@@ -103,6 +103,12 @@ pub enum OciError {
         /// What there is.
         found: Vec<String>,
     },
+    /// A saved VM, where an image was asked for.
+    #[error("{reference} is a snapshot, no image")]
+    Snapshot {
+        /// What was asked for.
+        reference: String,
+    },
     /// A manifest or a configuration that makes no sense.
     #[error("{what} makes no sense: {why}")]
     Senseless {
@@ -252,6 +258,9 @@ impl OciError {
             }
             Self::WrongArch { .. } => {
                 "Lampyr's VMs have the processors of this host; ask for another image".to_owned()
+            }
+            Self::Snapshot { reference } => {
+                format!("`lampyr snapshot pull {reference}` fetches it")
             }
             Self::Helper { registry, .. } => format!("`docker login {registry}` asks for them"),
             Self::CredentialFile { .. } => "mend or remove the file".to_owned(),

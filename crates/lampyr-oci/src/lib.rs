@@ -38,7 +38,7 @@ mod sparse;
 mod transfer;
 mod tree;
 
-pub use artifact::{Artifact, Offer, Part, Shelf};
+pub use artifact::{Artifact, Offer, Part, SNAPSHOT, Shelf};
 pub use blobs::Blobs;
 pub use changes::changes;
 pub use check::{Reached, check};

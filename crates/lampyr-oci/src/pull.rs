@@ -3,6 +3,7 @@
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use lampyr_types::Progress;
 
+use crate::artifact::SNAPSHOT;
 use crate::manifest::{Descriptor, Manifest, senseless};
 use crate::transfer::fetch;
 use crate::{Access, Blobs, Digest, Image, OciError, Platform, Reference, Registry, Settings};
@@ -55,6 +56,9 @@ async fn pull_from(
     let _task = progress.begin(&format!("Pulling {what}"));
     let registry = Registry::open(registry, reference.repository(), Access::Pull, settings).await?;
     let (bytes, manifest) = manifest(&registry, reference, platform).await?;
+    if manifest.artifact_type.starts_with(SNAPSHOT) {
+        return Err(OciError::Snapshot { reference: what });
+    }
     let config = manifest.config.as_ref().ok_or_else(|| senseless(&what, &"it is no image"))?;
     let config_bytes = config_of(&registry, blobs, config, &what).await?;
     let (digest, layers) = (Digest::of(&bytes), &manifest.layers);

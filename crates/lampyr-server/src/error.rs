@@ -174,7 +174,7 @@ mod tests {
         let (usage, failed) = (ErrorKind::Usage, ErrorKind::ConnectionFailed);
         let cases = [
             (Error::SnapshotBusy(name()), 409, usage),
-            (Error::SnapshotNeeded { name: name(), by: name() }, 409, usage),
+            (Error::SnapshotNeeded { name: name(), by: vec![name()] }, 409, usage),
             (Error::SnapshotTaken(name()), 409, usage),
             (Error::VolumeBusy(name()), 409, usage),
             (Error::NameTaken(name()), 409, usage),
@@ -194,7 +194,7 @@ mod tests {
     fn nobody_is_told_of_flags() {
         let hint = |error: Error| ApiError::from(error).hint.unwrap();
         assert_eq!(
-            hint(Error::SnapshotNeeded { name: name(), by: name() }),
+            hint(Error::SnapshotNeeded { name: name(), by: vec![name()] }),
             "`force` removes both"
         );
         let secrets = "`with_secrets` copies it all the same, without their values";

@@ -7,7 +7,7 @@
 //!   accel.json             which accelerator really works on this host
 //!   kits/<digest>/         guest kernel and initramfs
 //!   images/<name>/         root disks
-//!   bases/<digest>/        root disks that came with snapshots
+//!   bases/<digest>/        root disks that only snapshots or VMs stand on
 //!   blobs/                 what registries hold, by digest
 //!   templates-v1/<key>/    machines to restore from
 //!   snapshots/             saved machines by name, as an OCI image layout
@@ -94,6 +94,15 @@ impl Store {
     /// is whole; dropped before that, it is removed.
     pub fn stage(&self) -> Result<Staging, StoreError> {
         Staging::new(&self.dir(Part::Tmp)?)
+    }
+
+    /// Takes a directory away. A kill at any time leaves all of it, or none for
+    /// anybody to find.
+    pub fn take_away(&self, dir: &Path) -> Result<(), StoreError> {
+        let staging = self.stage()?;
+        let aside = staging.path().join("gone");
+        std::fs::rename(dir, &aside).map_err(at(dir))?;
+        std::fs::remove_dir_all(&aside).map_err(at(&aside))
     }
 
     /// Waits until this process alone may make the thing called `name`.

@@ -5,7 +5,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use lampyr_e2e::TestContext;
+use lampyr_e2e::{Session, TestContext, entries};
 use lampyr_test_registry::{Layout, Packing, Tar, TestRegistry, succeed};
 use serde_json::{Value, json};
 
@@ -96,6 +96,53 @@ fn an_image_in_use_stays() {
     let removed = lampyr.lampyr(["images", "rm", &reference]).finish();
     assert_eq!(removed.status(), Some(0), "{removed:?}");
     assert!(removed.stdout().contains("\"what\":\"template\""), "{removed:?}");
+}
+
+/// An image whose disk is another one for each number.
+fn numbered(number: usize) -> Layout {
+    let file = |n: usize| Tar::default().file(&format!("before-{n}"), &vec![b'x'; 40_000 * n]);
+    let marker = Tar::default().file("marker", format!("{number}\n").as_bytes());
+    layout("x", &[file(number).finish(), busybox().finish(), marker.finish()], &json!({}))
+}
+
+#[test]
+fn what_stands_on_an_image_goes_on_when_that_is_replaced_or_removed() {
+    let registry = TestRegistry::plain();
+    let reference = registry.push(&numbered(1), "x", "box:1");
+    let lampyr = TestContext::with_images();
+    let ask = |words: &[&str]| lampyr.lampyr(words).within(LONG).finish().json();
+    let flags = ["--image", &reference, "--memory", "256MB", "--checkpoints", "3"];
+    let session = Session::start(&lampyr, &flags);
+    session.sh("echo 1 > /file").success();
+    ask(&["snapshot", "create", &session.sid, "early"]);
+    registry.push(&numbered(2), "x", "box:1");
+    ask(&["images", "pull", &reference]);
+    let look = "sync; echo 3 > /proc/sys/vm/drop_caches; cat /marker; busybox | head -c 7";
+    let launched = |words: &[&str]| {
+        let run = lampyr.lampyr(["run"].iter().chain(words)).args([look]).within(LONG);
+        run.envelope().success().to_owned()
+    };
+    assert_eq!(launched(&["--image", &reference]), "2\nBusyBox");
+    ask(&["clean"]);
+    ask(&["undo", &session.sid]);
+    assert_eq!(session.sh(look).success(), "1\nBusyBox");
+    let forked = ask(&["fork", &session.sid]);
+    let fork = Session::of(&lampyr, forked["sids"][0].as_str().unwrap());
+    assert_eq!(fork.sh(look).success(), "1\nBusyBox");
+    ask(&["snapshot", "create", &fork.sid, "late"]);
+    fork.stop();
+    session.stop();
+
+    ask(&["clean"]);
+    ask(&["images", "rm", &reference]);
+    for snapshot in ["early", "late"] {
+        assert_eq!(launched(&["--snapshot", snapshot]), "1\nBusyBox");
+        let to = format!("{}/{snapshot}:1", registry.name());
+        ask(&["snapshot", "push", snapshot, &to]);
+        ask(&["snapshot", "rm", snapshot]);
+    }
+    assert!(entries(&lampyr.home().join("bases")).is_empty());
+    lampyr.assert_tidy();
 }
 
 #[test]

@@ -204,6 +204,9 @@ fn what_is_no_snapshot_or_of_another_kind_is_told_in_a_sentence() {
     let image = registry.push(&layout, "x", "image:1");
     refused(&image, "/image:1 is no snapshot", "lampyr images pull");
     refused(&name("none"), "there is no image", "check the name");
+    let (said, hint) = to.lampyr(["images", "pull", &name("1")]).finish().failure();
+    assert_eq!(said, format!("{} is a snapshot, no image", name("1")));
+    assert_eq!(hint, format!("`lampyr snapshot pull {}` fetches it", name("1")));
     let good = registry.manifest("one:1");
     let changes: [(&str, &str, &Change); 4] = [
         ("snapshot.packed.v9", "use a newer lampyr", &|m| {

@@ -36,10 +36,11 @@ pub struct Booted {
 pub async fn boot_on_own_network(host: &Host, request: &RunRequest) -> Result<Booted, Error> {
     let mut shape = request.shape();
     shape.spec.network = true;
-    let image = Purpose::new(host, &request.origin, shape).await?.image;
+    let purpose = Purpose::new(host, &request.origin, shape).await?;
     let staging = host.store.stage()?;
     let (kernel, dir) = (&host.kit.packed, staging.path());
-    let (mut machine, _memory) = template::boot(host, kernel, &image, shape, dir).await?;
+    let (mut machine, _memory) =
+        template::boot(host, kernel, &purpose.hold.base, shape, dir).await?;
     let channel = template::greet(&mut *machine, PATIENCE).await?;
     let resumed = Resumed { card: Some(CARD), ..identity(SandboxId::random()) };
     match channel.ask(&Request::Resumed(resumed)).await? {

@@ -56,11 +56,24 @@ impl Blobs {
             return Ok(Descriptor::new(kind, digest, meta.len()));
         }
         file.sync_all().map_err(at(path))?;
-        let digest = digest(&file).map_err(at(path))?;
-        match std::fs::hard_link(path, self.path(digest)) {
-            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(at(path)(e).into()),
-            _ => Ok(Descriptor::new(kind, digest, meta.len())),
+        let part = Descriptor::new(kind, digest(&file).map_err(at(path))?, meta.len());
+        let blob = self.path(part.digest);
+        match std::fs::hard_link(path, &blob) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                if self.verified(&part).is_err() {
+                    // Nothing is lost with one that is damaged.
+                    std::fs::remove_file(&blob).map_err(at(&blob))?;
+                    std::fs::hard_link(path, &blob).map_err(at(path))?;
+                }
+            }
+            linked => linked.map_err(at(path))?,
         }
+        Ok(part)
+    }
+
+    /// Whether a blob is there, and as long as it should be.
+    pub(super) fn has(&self, part: &Descriptor) -> bool {
+        self.path(part.digest).metadata().is_ok_and(|meta| meta.len() == part.size)
     }
 
     /// The blob that is this very file, which need not be read for that.

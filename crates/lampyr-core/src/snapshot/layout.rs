@@ -151,6 +151,7 @@ impl Index {
             Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 Ok(Self { schema_version: 2, manifests: Vec::new() })
             }
+            Err(StoreError::Damaged { path, .. }) => Err(Error::SnapshotIndex(path)),
             read => Ok(read?),
         }
     }

@@ -7,9 +7,8 @@ use lampyr_oci::Digest;
 use lampyr_store::{Lock, Store};
 
 use super::blobs::Blobs;
-use super::config::Config;
-use super::layout::{Index, Manifest};
-use super::{IN_USE, LOCK, dir, in_use};
+use super::layout::Index;
+use super::{IN_USE, LOCK, dir, in_use, read};
 use crate::clean::{Cleaned, remove};
 use crate::template::Present;
 use crate::{Error, template};
@@ -23,7 +22,17 @@ pub(crate) fn clean(
 ) -> Result<(), Error> {
     let dir = dir(store)?;
     let Some(_alone) = store.alone(LOCK)? else { return Ok(()) };
-    take_away(store, &dir, &Index::read(&dir)?, present, dry_run, cleaned)
+    match Index::read(&dir) {
+        // Nobody knows what is needed, and the rest can be cleaned all the same.
+        Err(Error::SnapshotIndex(_)) => Ok(()),
+        index => take_away(store, &dir, &index?, present, dry_run, cleaned),
+    }
+}
+
+/// Removes what an image left that was replaced or removed, where no snapshot
+/// stands on it. Whatever stands in the way, `clean` removes it later.
+pub(crate) fn forget_bases(store: &Store) {
+    let _ = clean(store, None, false, &mut Cleaned::default());
 }
 
 /// Removes blobs that no snapshot needs, bases that none stands on, and the
@@ -97,9 +106,7 @@ impl Needs {
             }
         }
         for digest in parts.clone() {
-            let read =
-                Manifest::read(blobs, digest).and_then(|m| Ok((m, Config::read(blobs, digest)?)));
-            let Ok((manifest, config)) = read else { return Ok(None) };
+            let Ok((manifest, config)) = read(blobs, digest) else { return Ok(None) };
             parts.extend(manifest.all().map(|part| part.digest));
             if present.is_none_or(|present| config.is_for(present)) {
                 launched.push(digest);

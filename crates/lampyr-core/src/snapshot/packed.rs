@@ -4,15 +4,13 @@
 //! The manifest is what the artifact's configuration is, so that a snapshot has
 //! the same digest wherever it is. Parts are in the manifest's order.
 
-use lampyr_oci::{Artifact, Digest, Part};
+use lampyr_oci::{Artifact, Digest, Part, SNAPSHOT};
 
 use super::layout::{Kind, Manifest};
 use crate::Error;
 
 /// The type of the whole.
 pub(super) const PACKED: &str = "application/vnd.lampyr.snapshot.packed.v1";
-/// What its type begins with, whatever its version.
-const OURS: &str = "application/vnd.lampyr.snapshot.";
 const MANIFEST: &str = "application/vnd.lampyr.snapshot.manifest.v1+json";
 const BASE: &str = "application/vnd.lampyr.image.disk.v1+ext4+zstd";
 
@@ -41,7 +39,7 @@ pub(super) fn check_kind(artifact: &Artifact, reference: &str) -> Result<(), Err
     match artifact.kind.as_str() {
         PACKED if artifact.config.kind == MANIFEST => Ok(()),
         PACKED => Err(Error::SnapshotFormat(artifact.config.kind.clone())),
-        other if other.starts_with(OURS) => Err(Error::SnapshotFormat(other.to_owned())),
+        other if other.starts_with(SNAPSHOT) => Err(Error::SnapshotFormat(other.to_owned())),
         _ => Err(Error::NotSnapshot(reference.to_owned())),
     }
 }
@@ -102,7 +100,7 @@ mod tests {
                 .to_string()
         };
         assert_eq!(said(&|a| a.kind.clear()), "localhost/x:1 is no snapshot");
-        let newer = format!("{OURS}packed.v2");
+        let newer = format!("{SNAPSHOT}packed.v2");
         assert!(
             said(&|a| a.kind = newer.clone())
                 .ends_with("it has application/vnd.lampyr.snapshot.packed.v2")

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::stream::{StreamExt, TryStreamExt, iter};
 use lampyr_engine::Pages;
-use lampyr_image::{DISK, Image, ImageRef};
+use lampyr_image::{DISK, HeldImage, Image, ImageRef};
 use lampyr_oci::{Blobs as Coming, Digest, Offer, Part, Reference, most_packed, unpack};
 use lampyr_store::{Staging, Store, at};
 use lampyr_types::{Name, Size};
@@ -142,6 +142,14 @@ fn bounded(
     Ok(())
 }
 
+/// The root disk beneath a snapshot.
+enum Base {
+    /// It is here, and held.
+    Here(HeldImage),
+    /// It was fetched.
+    Came(Staging),
+}
+
 /// A snapshot on its way.
 struct Pull<'a> {
     host: &'a Host,
@@ -212,9 +220,11 @@ impl Pull<'_> {
     }
 
     /// Fetches the root disk, unless it is here.
-    async fn base(&self, of: &Description, packed: &Part) -> Result<Option<Staging>, Error> {
-        if template::image_here(&self.host.store, of).is_some() {
-            return Ok(None);
+    async fn base(&self, of: &Description, packed: &Part) -> Result<Base, Error> {
+        if let Some(image) = template::image_here(&self.host.store, of)
+            && let Some(held) = image.hold(&self.host.store)?
+        {
+            return Ok(Base::Here(held));
         }
         let _alone = self.coming.fetching(packed.digest).await?;
         let task = self.host.progress.begin(&format!("Root disk {}", &packed.digest.hex()[..12]));
@@ -227,7 +237,7 @@ impl Pull<'_> {
             unpack(&file, &disk, most).map(drop).map_err(unpacked(&place, digest))
         })
         .await?;
-        Ok(Some(staging))
+        Ok(Base::Came(staging))
     }
 
     /// Gives all that came its place, and then the name.
@@ -235,16 +245,21 @@ impl Pull<'_> {
         &self,
         wanted: &Wanted,
         parts: &Path,
-        base: Option<Staging>,
+        base: Base,
         request: &PullRequest,
     ) -> Result<Snapshot, Error> {
         let (store, of) = (&self.host.store, &wanted.config.of);
         let dir = dir(store)?;
         let _alone = store.making(LOCK)?;
         refuse_taken(store, &request.name, request.overwrite)?;
-        if let Some(base) = base {
-            keep_base(store, base, &of.image, &of.image_digest, self.offer)?;
-        }
+        // What is here stays until the snapshot has its name.
+        let _held = match base {
+            Base::Here(held) => Some(held),
+            Base::Came(staging) => {
+                keep_base(store, staging, &of.image, &of.image_digest, self.offer)?;
+                None
+            }
+        };
         let blobs = Blobs::new(&dir)?;
         for part in wanted.manifest.all().skip(1) {
             let from = parts.join(part.digest.hex());

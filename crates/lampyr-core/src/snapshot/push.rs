@@ -1,7 +1,7 @@
 //! Snapshots that leave this host.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lampyr_oci::{Digest, Reference, Settings, Shelf, pack};
 use lampyr_store::{Store, at};
@@ -36,9 +36,9 @@ pub async fn push_snapshot(
     let shelf = Shelf::open(reference, settings).await?;
     let task = progress.begin(&format!("Pushing {reference}"));
     let (mut parts, count) = (Vec::new(), files.len() as u64);
-    for (done, (part, file)) in files.into_iter().enumerate() {
+    for (done, (part, from)) in files.into_iter().enumerate() {
         task.advance(done as u64, count);
-        parts.push(put(&store, &shelf, part, file).await?);
+        parts.push(put(&store, &shelf, part, from).await?);
     }
     let itself = Blobs::new(&dir)?.path(saved.digest);
     let size = itself.metadata().map_err(at(&itself))?.len();
@@ -47,14 +47,24 @@ pub async fn push_snapshot(
     Ok(shelf.finish(&artifact).await?)
 }
 
-/// What a snapshot is made of, in its order, and last what it stands on, which
-/// it does not list.
-fn files(store: &Store, saved: &Saved) -> Result<Vec<(Option<Descriptor>, PathBuf)>, Error> {
+/// A part, unless it is what the snapshot stands on, which it does not list; and
+/// the file that it is.
+type PartFile = (Option<Descriptor>, File);
+
+/// What a snapshot is made of, in its order, and last what it stands on.
+fn files(store: &Store, saved: &Saved) -> Result<Vec<PartFile>, Error> {
     let (blobs, of) = (Blobs::new(&dir(store)?)?, &saved.config.of);
     let missing = || Error::ImageChanged { image: of.image.clone() };
     let image = template::image_here(store, of).ok_or_else(missing)?;
-    let parts = saved.manifest.all().map(|part| (Some(part.clone()), blobs.path(part.digest)));
-    Ok(parts.chain([(None, image.disk)]).collect())
+    let base = image.hold(store)?.ok_or_else(missing)?;
+    let mut files = Vec::new();
+    for part in saved.manifest.all() {
+        let damaged = |_| Error::SnapshotDamaged(part.digest);
+        let file = File::open(blobs.path(part.digest)).map_err(damaged)?;
+        files.push((Some(part.clone()), file));
+    }
+    files.push((None, base.disk));
+    Ok(files)
 }
 
 /// Puts a part there, verified, and packed unless it is small. What is packed
@@ -63,7 +73,7 @@ async fn put(
     store: &Store,
     shelf: &Shelf,
     part: Option<Descriptor>,
-    file: PathBuf,
+    from: File,
 ) -> Result<(Digest, u64), Error> {
     let (staging, blobs) = (store.stage()?, Blobs::new(&dir(store)?)?);
     let packed = staging.path().join("packed");
@@ -72,7 +82,6 @@ async fn put(
         if let Some(part) = &part {
             blobs.verified(part)?;
         }
-        let from = File::open(&file).map_err(at(&file))?;
         let made = File::create_new(&to).map_err(at(&to))?;
         if let Some(part) = part.filter(|part| part.media_type == Kind::Config) {
             std::io::copy(&mut &from, &mut &made).map_err(at(&to))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lampyr_engine::{BootImage, Machine};
-use lampyr_image::Image;
+use lampyr_image::HeldImage;
 use lampyr_proto::{Event, Exec, Job, Request};
 use lampyr_store::at;
 use tokio::net::UnixStream;
@@ -47,8 +47,8 @@ pub(super) async fn bake(host: &Host, purpose: &Purpose, dir: &Path) -> Result<(
     let _task = host.progress.begin("booting a VM once, to restore it from now on");
     check_room(host.store.root())?;
     let staging = host.store.stage()?;
-    let (image, shape) = (&purpose.image, purpose.shape);
-    let (mut machine, memory) = boot(host, &host.kit.kernel, image, shape, staging.path()).await?;
+    let (base, shape) = (&purpose.hold.base, purpose.shape);
+    let (mut machine, memory) = boot(host, &host.kit.kernel, base, shape, staging.path()).await?;
     let devices = match settle(&mut *machine).await {
         // The conversation stays open until the machine is saved: to the guest
         // a host that hangs up is an event of its own.
@@ -69,7 +69,7 @@ pub(super) async fn bake(host: &Host, purpose: &Purpose, dir: &Path) -> Result<(
 pub(crate) async fn boot(
     host: &Host,
     kernel: &Path,
-    image: &Image,
+    base: &HeldImage,
     shape: Shape,
     dir: &Path,
 ) -> Result<(Box<dyn Machine>, File), Error> {
@@ -83,7 +83,7 @@ pub(crate) async fn boot(
         kernel: open(kernel)?,
         initramfs: open(&host.kit.initramfs)?,
         memory: Some(memory.try_clone().map_err(at(&memory_path))?),
-        disks: vec![open(&image.disk)?, top],
+        disks: vec![base.disk.try_clone().map_err(at(dir))?, top],
     };
     Ok((host.engine.boot(&shape.spec, boot).await?, memory))
 }

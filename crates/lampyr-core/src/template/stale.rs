@@ -1,5 +1,7 @@
 //! Templates that nothing will be restored from any more.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use lampyr_engine::EngineError;
@@ -7,7 +9,7 @@ use lampyr_image::{Arch, Image, Kit};
 use lampyr_store::{Lock, Part, Store};
 
 use super::record::Record;
-use super::{image_here, words};
+use super::{named, words};
 use crate::clean::entries;
 use crate::{Error, HostSettings};
 
@@ -34,20 +36,54 @@ impl Present {
 }
 
 /// Templates of images that are gone or another one, and, where that is known,
-/// of kits and engines that this host has no more. The locks keep it so.
-pub(crate) fn stale(
-    store: &Store,
-    present: Option<&Present>,
-) -> Result<Vec<(PathBuf, Vec<Lock>)>, Error> {
-    let mut stale = Vec::new();
-    for path in entries(&store.dir(Part::Templates)?)? {
-        if let Some(key) = key(&path)
-            && let Some(locks) = unneeded(store, present, &path, key)?
-        {
-            stale.push((path, locks));
+/// of kits and engines that this host has no more.
+#[derive(Debug, Default)]
+pub(crate) struct Stale {
+    /// Where they lie.
+    pub(crate) paths: Vec<PathBuf>,
+    /// Keep it so.
+    making: Vec<Lock>,
+    /// Of each image of theirs, by digest; none where somebody runs from it.
+    free: BTreeMap<String, Option<Lock>>,
+}
+
+impl Stale {
+    pub(crate) fn of(store: &Store, present: Option<&Present>) -> Result<Self, Error> {
+        let mut stale = Self::default();
+        for path in entries(&store.dir(Part::Templates)?)? {
+            if let Some(key) = key(&path)
+                && let Some(making) = store.alone(key)?
+                && stale.has(store, present, &path)?
+            {
+                stale.making.push(making);
+                stale.paths.push(path);
+            }
         }
+        Ok(stale)
     }
-    Ok(stale)
+
+    fn has(
+        &mut self,
+        store: &Store,
+        present: Option<&Present>,
+        path: &Path,
+    ) -> Result<bool, Error> {
+        // One whose record does not read is made again before it is used.
+        let Some(record) = Record::read(path) else { return Ok(true) };
+        if record.is_for(store, present) {
+            return Ok(false);
+        }
+        // Whoever runs from it holds the image, and may be copied as long as it
+        // runs. A lock that is held here already cannot be taken once more.
+        let free = match self.free.entry(record.of.image_digest) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let lock = Image::free(store, new.key())?;
+                new.insert(lock)
+            }
+        };
+        Ok(free.is_some())
+    }
 }
 
 /// The key of a template that was baked. Those of snapshots and forks go with
@@ -57,23 +93,6 @@ fn key(path: &Path) -> Option<&str> {
     (key.len() == 32 && key.bytes().all(|c| c.is_ascii_hexdigit())).then_some(key)
 }
 
-fn unneeded(
-    store: &Store,
-    present: Option<&Present>,
-    path: &Path,
-    key: &str,
-) -> Result<Option<Vec<Lock>>, Error> {
-    let Some(making) = store.alone(key)? else { return Ok(None) };
-    // One whose record does not read is made again before it is used.
-    let Some(record) = Record::read(path) else { return Ok(Some(vec![making])) };
-    if record.is_for(store, present) {
-        return Ok(None);
-    }
-    // Whoever runs from it holds the image, and may be copied as long as it runs.
-    let free = Image::free(store, &record.of.image)?;
-    Ok(free.map(|free| vec![making, free]))
-}
-
 impl Record {
     /// Whether a machine may be restored from its template one day.
     fn is_for(&self, store: &Store, present: Option<&Present>) -> bool {
@@ -81,6 +100,7 @@ impl Record {
             let mut engines = present.engines.iter();
             engines.any(|engine| words(&present.kit, engine, &self.of) == self.made_for)
         };
-        image_here(store, &self.of).is_some() && present.is_none_or(made)
+        // What is kept for snapshots alone nobody launches from otherwise.
+        named(store, &self.of).is_some() && present.is_none_or(made)
     }
 }

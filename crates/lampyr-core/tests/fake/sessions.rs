@@ -38,7 +38,7 @@ fn named(name: &str) -> SessionRequest {
     SessionRequest { name: Some(name.parse().unwrap()), ..plain() }
 }
 
-fn sh(command: &str) -> ExecRequest {
+pub(crate) fn sh(command: &str) -> ExecRequest {
     ExecRequest {
         command: Command::Shell(command.into()),
         env: Vec::new(),
@@ -71,7 +71,7 @@ pub(crate) async fn client(world: &World, sid: &str) -> SessionClient {
     SessionClient::connect(&world.home(), sid).await.unwrap()
 }
 
-async fn exec(client: &SessionClient, request: &ExecRequest) -> Ran {
+pub(crate) async fn exec(client: &SessionClient, request: &ExecRequest) -> Ran {
     let (_nobody, controls) = mpsc::channel(1);
     let mut heard = Heard::default();
     let result = in_time(client.exec(request, &mut heard, controls)).await;

@@ -13,7 +13,7 @@ use lampyr_types::{ErrorKind, Name};
 use crate::sessions::{Owned, end, plain, start};
 use crate::world::{Ran, World, in_time, sh};
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
@@ -21,17 +21,17 @@ fn request(text: &str, overwrite: bool) -> SnapshotRequest {
     SnapshotRequest { name: name(text), overwrite, with_secrets: false, labels: [].into() }
 }
 
-async fn take(world: &World, of: &Owned, as_: &str) -> Result<Taken, Error> {
+pub(crate) async fn take(world: &World, of: &Owned, as_: &str) -> Result<Taken, Error> {
     in_time(create_snapshot(&world.host, &of.sid, &request(as_, true))).await
 }
 
-async fn run_from(world: &World, snapshot: &str) -> Ran {
+pub(crate) async fn run_from(world: &World, snapshot: &str) -> Ran {
     let mut run = sh("echo ran");
     run.origin = Origin::Snapshot(name(snapshot));
     world.run(&run).await
 }
 
-async fn launch(world: &World, snapshot: &str) -> Owned {
+pub(crate) async fn launch(world: &World, snapshot: &str) -> Owned {
     let mut session = plain();
     session.origin = Origin::Snapshot(name(snapshot));
     start(world, session).await.unwrap()
@@ -43,7 +43,7 @@ fn names(world: &World) -> Vec<String> {
     all.whole.iter().map(|one| one.name.to_string()).collect()
 }
 
-fn files(world: &World, part: &str) -> Vec<PathBuf> {
+pub(crate) fn files(world: &World, part: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(world.home().join(part));
     entries.map_or_else(|_| Vec::new(), |all| all.map(|entry| entry.unwrap().path()).collect())
 }

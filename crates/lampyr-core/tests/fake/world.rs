@@ -66,9 +66,7 @@ impl World {
         let tmp = tempfile::tempdir().unwrap();
         let store = Store::open(&tmp.path().join("home")).unwrap();
         make_kit(&store);
-        let staging = store.stage().unwrap();
-        std::fs::write(staging.path().join("disk.ext4"), "disk").unwrap();
-        Image::publish(&store, staging, &"tiny".parse().unwrap(), NewImage::default()).unwrap();
+        publish(&store, "disk");
         let engine = Arc::new(FakeEngine::new(agent()));
         let settings = settings(tmp.path().join("home"), &engine);
         let host = Arc::new(Host::open(&settings).await.unwrap());
@@ -89,6 +87,11 @@ impl World {
 
     pub(crate) fn home(&self) -> PathBuf {
         self.tmp.path().join("home")
+    }
+
+    /// Makes another image of the name, whose disk is this.
+    pub(crate) fn replace_image(&self, disk: &str) {
+        publish(&Store::open(&self.home()).unwrap(), disk);
     }
 
     /// A path for a command or a copy, as text.
@@ -118,6 +121,12 @@ impl World {
         let result = in_time(running).await;
         Ran { result, out: text(heard.out), err: text(heard.err) }
     }
+}
+
+fn publish(store: &Store, disk: &str) {
+    let staging = store.stage().unwrap();
+    std::fs::write(staging.path().join("disk.ext4"), disk).unwrap();
+    Image::publish(store, staging, &"tiny".parse().unwrap(), NewImage::default()).unwrap();
 }
 
 fn settings(home: PathBuf, engine: &Arc<FakeEngine>) -> HostSettings {
