@@ -160,8 +160,10 @@ fn hint(host: &str, port: u16, proto: &str, reason: Reason) -> Option<String> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let suffix = if proto == "udp" { "/udp" } else { "" };
     match reason {
-        Reason::Host => Some(format!("host:{port}")),
-        Reason::Rule
+        Reason::Host if proto == "tcp" => Some(format!("host:{port}")),
+        Reason::Host
+        | Reason::Rule
+        | Reason::Unclear
         | Reason::Reserved
         | Reason::TooMany
         | Reason::NoHost

@@ -160,6 +160,12 @@ impl Rule {
         }
     }
 
+    /// Whether it shuts names for streams to this port.
+    pub(crate) fn shuts_by_name(&self, port: u16) -> bool {
+        let by_name = matches!(self.target, Target::Name(_) | Target::Suffix(_));
+        by_name && self.deny && self.is_by(Protocol::Tcp) && self.has_port(port)
+    }
+
     /// Whether it is about this port.
     pub fn has_port(&self, port: u16) -> bool {
         let named = !self.ports.is_empty();
@@ -168,9 +174,14 @@ impl Rule {
             Target::Name(_) | Target::Suffix(_) if !self.deny => {
                 WEB.iter().any(|range| range.contains(&port))
             }
-            _ => self.deny || !GUARDED.contains(&(port, self.protocol)),
+            _ => self.deny || !is_guarded(port, self.protocol),
         }
     }
+}
+
+/// Whether a port is open only where a rule names it.
+pub(crate) fn is_guarded(port: u16, protocol: Protocol) -> bool {
+    GUARDED.contains(&(port, protocol))
 }
 
 /// How many characters there are before a byte.

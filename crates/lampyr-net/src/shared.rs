@@ -1,11 +1,14 @@
 //! What the stack and those who give it orders both look at.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::address::{Class, class};
+use crate::domain::Domain;
 use crate::intercept::Interceptor;
 use crate::ledger::{Denied, Ledger, Position, Traffic};
 use crate::policy::Policy;
@@ -70,6 +73,17 @@ impl Shared {
 
     pub(crate) fn reach(&self, host: String, port: u16, proto: &'static str) {
         self.ledger().reach(host, port, proto);
+    }
+
+    /// Notes that somebody was reached whom these names lead to: a name opens
+    /// public addresses only, and without one the address says it.
+    pub(crate) fn reach_all(&self, names: &[Domain], there: SocketAddr, proto: &'static str) {
+        for name in names {
+            self.reach(name.to_string(), there.port(), proto);
+        }
+        if names.is_empty() || class(there.ip()) != Class::Public {
+            self.reach(there.ip().to_canonical().to_string(), there.port(), proto);
+        }
     }
 
     pub(crate) fn rules(&self) -> Vec<String> {
