@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Reason;
+use crate::rule::Rule;
 
 /// The most refusals that are told apart.
 const MAX_DENIED: usize = 128;
@@ -142,7 +143,7 @@ impl Denied {
     /// A name that was not answered for.
     pub(crate) fn name(name: &str, reason: Reason) -> Self {
         let rule_hint = matches!(reason, Reason::NoRule | Reason::HiddenDns);
-        let rule_hint = rule_hint.then(|| name.to_owned());
+        let rule_hint = rule_hint.then(|| name.to_owned()).filter(|rule| Rule::parse(rule).is_ok());
         let proto = "dns".into();
         Self { host: name.to_owned(), port: 53, proto, reason, rule_hint, count: 1 }
     }
@@ -192,6 +193,15 @@ mod tests {
         let (traffic, since) = ledger.since(&then);
         assert_eq!((traffic.sent, since.len(), since[0].count), (5, 1, 2));
         assert_eq!(since[0].rule_hint.as_deref(), Some("93.184.216.34:443"));
+    }
+
+    #[test]
+    fn a_hint_is_a_rule_that_opens_it() {
+        let there = "100.64.0.1:123".parse().unwrap();
+        let hint = |proto| Denied::connection(there, None, proto, Reason::Host).rule_hint;
+        assert_eq!((hint("tcp").as_deref(), hint("udp")), (Some("host:123"), None));
+        assert_eq!(Denied::name("999.1.2.3", Reason::NoRule).rule_hint, None);
+        assert_eq!(Denied::name("a.b", Reason::NoRule).rule_hint.as_deref(), Some("a.b"));
     }
 
     #[test]

@@ -46,11 +46,12 @@ mod rule;
 mod secret;
 mod shared;
 mod stack;
+mod streams;
 
 pub use access::{Access, Private};
 pub use address::{Class, class};
 pub use asker::Mark;
-pub use crossing::{Crossing, crossing};
+pub use crossing::{Crossing, Segment, crossing};
 pub use dns::{Kind, Question, Said, ask, hear as hear_answer};
 pub use domain::{Domain, NoDomain};
 pub use file::{BadFile, MAX_FILE, document, read as read_policy, schema};

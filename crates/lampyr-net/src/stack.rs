@@ -8,6 +8,7 @@
 //!
 //! So a guest is connected only to what is connected, and is refused at once.
 
+mod datagram;
 mod enforce;
 #[cfg(test)]
 mod tests;
@@ -36,15 +37,15 @@ use crate::framing::Inbox;
 use crate::gate::{Ends, Heard, aim, hear};
 use crate::guard::Guard;
 use crate::ledger::Denied;
-use crate::names::Names;
+use crate::names::{self, Names};
 use crate::opened::Opened;
 use crate::peers::Peers;
-use crate::policy::{Reason, Verdict};
+use crate::policy::Reason;
 use crate::queue::Queue;
 use crate::rate::Limits;
 use crate::reach::{Reach, reach};
 use crate::relay::{Pumped, Relay};
-use crate::rule::{Flow, Protocol};
+use crate::rule::Protocol;
 use crate::shared::Shared;
 
 /// The most streams at once.
@@ -248,7 +249,9 @@ impl Stack {
             }
             // What belongs to no stream is answered by a reset.
             Heard::Gateway | Heard::Stream(..) => self.queue.heard.push_back(frame.to_vec()),
-            Heard::Datagram(ends, payload) if Card::is_gateway(ends.there.ip()) => {
+            Heard::Datagram(ends, payload)
+                if Card::is_gateway(ends.there.ip()) && ends.there.port() == names::PORT =>
+            {
                 let out = &mut self.queue.out;
                 self.names.ask(ends, payload, out, self.peers.as_ref(), &self.shared);
             }
@@ -308,41 +311,6 @@ impl Stack {
     /// Whether this is the address of another guest, or would be.
     fn is_near(&self, address: IpAddr) -> bool {
         self.peers.as_ref().is_some_and(|peers| peers.is_near(address))
-    }
-
-    fn datagram(&mut self, ends: Ends, payload: &[u8]) {
-        let now = Instant::now();
-        if !self.datagrams.knows(&ends) {
-            let names = self.names.of(ends.there.ip());
-            let reason = match self.may_say(ends.there, &names) {
-                Ok(()) => match self.datagrams.open(ends, names.clone(), now) {
-                    Ok(true) => None,
-                    Ok(false) => Some(Reason::TooMany),
-                    Err(_) => return,
-                },
-                Err(reason) => Some(reason),
-            };
-            if let Some(reason) = reason {
-                let name = names.first().map(Domain::to_string);
-                return self.shared.deny(Denied::connection(ends.there, name, "udp", reason));
-            }
-            self.shared.opened();
-            self.shared.reach_all(&names, ends.there, Protocol::Udp.word());
-        }
-        if self.limits.up.passes(payload.len()) {
-            self.datagrams.send(&ends, payload, now, &self.shared);
-        }
-    }
-
-    /// Whether datagrams to there may go.
-    fn may_say(&self, there: SocketAddr, names: &[Domain]) -> Result<(), Reason> {
-        let (address, port, protocol) = (there.ip(), there.port(), Protocol::Udp);
-        match self.shared.policy().judge(&Flow { address, port, protocol, names }) {
-            _ if self.is_near(address) => Err(Reason::NoPeer),
-            Verdict::Deny(reason) => Err(reason),
-            _ if reach(address) == Reach::Here => Err(Reason::Host),
-            _ => Ok(()),
-        }
     }
 
     /// Lets streams begin that we are connected for, and refuses the others.

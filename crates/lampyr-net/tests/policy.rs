@@ -115,7 +115,9 @@ fn ways_around_the_resolver_are_named_or_shut() {
     assert_eq!(judge("public", "1.1.1.1", 443, &[]), Verdict::Deny(Reason::HiddenDns));
     assert_eq!(judge("1.1.1.1", "1.1.1.1", 443, &[]), Verdict::ByAddress(0));
     assert_eq!(judge("public:853", "93.184.216.34", 853, &[]), Verdict::ByAddress(0));
-    assert!(matches!(udp("public", 123), Verdict::Deny(_)));
+    assert_eq!(udp("public", 123), Verdict::Deny(Reason::NoRule));
+    assert_eq!(udp("public", 53), Verdict::Deny(Reason::HiddenDns));
+    assert_eq!(udp("public/udp", 853), Verdict::Deny(Reason::HiddenDns));
     assert!(matches!(udp("public/udp", 443), Verdict::Deny(_)));
     assert_eq!(udp("public/udp", 123), Verdict::ByAddress(0));
     assert_eq!(udp("public:443/udp", 443), Verdict::ByAddress(0));
