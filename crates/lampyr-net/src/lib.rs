@@ -60,7 +60,7 @@ pub use gate::{Ends, Heard, hear};
 pub use guard::{Guard, MAX_HELD, Need};
 pub use hello::{Hello, compose as compose_hello, read as read_hello};
 pub use lampyr_jail::Means;
-pub use ledger::{Denied, Traffic};
+pub use ledger::{Denied, Suggestion, Traffic};
 pub use names::HOST_NAME;
 pub use network::{Beginning, Network, Program};
 pub use outlook::Outlook;

@@ -10,7 +10,7 @@ use crate::access::Access;
 use crate::address::{Class, class};
 use crate::domain::Domain;
 use crate::intercept::Interceptor;
-use crate::ledger::{Denied, Ledger, Position, Traffic};
+use crate::ledger::{Denied, Ledger, Position, Suggestion, Traffic};
 use crate::policy::Policy;
 use crate::resolver::Servers;
 
@@ -86,8 +86,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn rules(&self) -> Vec<String> {
-        self.ledger().rules()
+    pub(crate) fn suggestion(&self) -> Suggestion {
+        self.ledger().suggestion()
     }
 
     pub(crate) fn position(&self) -> Position {

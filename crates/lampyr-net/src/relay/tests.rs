@@ -276,7 +276,7 @@ async fn suggested(rules: &str, there: &str, names: &[&str], said: &[u8]) -> Vec
     line.heard(said.len()).await;
     line.turn().await;
     assert_eq!(line.shared.since(&Position::default()).1, []);
-    line.shared.rules()
+    line.shared.suggestion().rules
 }
 
 #[tokio::test]
