@@ -124,7 +124,7 @@ impl Guard {
         let full = cleared == 0 && !self.is_open() && bytes.len() >= MAX_HELD;
         match (full, self.need, self.state) {
             (false, ..) => Ok(cleared),
-            (_, Need::Glance, _) => Ok(self.open(bytes)),
+            (_, Need::Glance, _) if !hello::is_tls(bytes) => Ok(self.open(bytes)),
             (_, _, State::Begin) => Err(Reason::NoHost),
             _ => Err(Reason::Unclear),
         }
@@ -172,7 +172,7 @@ impl Guard {
         }
         // Of other protocols nothing is known but the address, which a name
         // on this very port has opened.
-        match request::is_http(bytes) {
+        match request::is_http(bytes.get(..MAX_HELD).unwrap_or(bytes)) {
             Some(true) => {
                 self.spoken = Spoken::Http;
                 self.head(bytes, judge)
@@ -324,6 +324,8 @@ mod tests {
         assert!(!held(Need::Each, b"ruok") && !held(Need::Name, b"ruok"));
         let long = vec![b'A'; MAX_HELD];
         assert_eq!(passed(Need::Glance, 5000, &long, 99), (long.clone(), None));
+        let huge = [&[22, 3, 1, 0x40, 0, 1, 0, 0x7f, 0xff], &vec![0; 2 * MAX_HELD][..]].concat();
+        assert_eq!(passed(Need::Glance, 443, &huge, 99), (vec![], Some(Reason::NoHost)));
         let guard = Guard::new(Need::Glance, 5000);
         assert_eq!(guard.end(b"GET / HTTP/1.1\r\n"), Ok(()));
         assert_eq!(guard.end(&[22, 3]), Err(Reason::NoHost));

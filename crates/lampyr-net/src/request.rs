@@ -98,7 +98,8 @@ fn is_token(byte: u8) -> bool {
 pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
     let empty = 2 * bytes.chunks(2).take_while(|line| *line == b"\r\n").count();
     let text = bytes.get(empty..).unwrap_or_default();
-    let Some(end) = text.windows(4).position(|w| w == b"\r\n\r\n") else {
+    let near = bytes.get(empty..bytes.len().min(MAX_HEAD)).unwrap_or_default();
+    let Some(end) = near.windows(4).position(|w| w == b"\r\n\r\n") else {
         return if bytes.len() > MAX_HEAD { Err(Refused) } else { begins(text).map(|()| None) };
     };
     let mut lines = lines(text.get(..end).unwrap_or_default());
@@ -254,7 +255,7 @@ fn trailers(bytes: &[u8], begin: usize) -> Result<Option<usize>, Refused> {
         let whole = bytes.get(end + line.len()..end + line.len() + 2).is_some();
         end += line.len() + 2;
         match field(line) {
-            _ if end > begin + MAX_HEAD => return Err(Refused),
+            _ if end > MAX_HEAD => return Err(Refused),
             _ if !whole => return Ok(None),
             _ if line.is_empty() => return Ok(Some(end)),
             Some((name, _)) if !MEANT_FOR_HEADS.contains(&name.as_str()) => {}

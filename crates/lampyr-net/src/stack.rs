@@ -336,7 +336,11 @@ impl Stack {
     }
 
     fn listen(&mut self, there: SocketAddr) -> Option<smoltcp::iface::SocketHandle> {
-        let size = if self.streams.len() < LARGE { LARGE_BUFFER } else { SMALL_BUFFER };
+        let size = if self.streams.len() + self.parted.len() < LARGE {
+            LARGE_BUFFER
+        } else {
+            SMALL_BUFFER
+        };
         let buffer = || SocketBuffer::new(vec![0; size]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
