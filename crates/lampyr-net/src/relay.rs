@@ -148,7 +148,7 @@ impl Relay {
         let port = self.there.port();
         match &mut self.guard {
             Some(guard) if guard.watches(need) => true,
-            Some(guard) if guard.is_fresh() => {
+            Some(guard) if guard.is_fresh() && self.cleared == 0 => {
                 *guard = Guard::new(need, port);
                 true
             }
