@@ -97,7 +97,9 @@ fn to_a_peer(packet: &[u8]) {
         bytes == Some(&peer.v4.octets()) || bytes == Some(&peer.v6.octets())
     };
     assert!(is(own, from) && is(peer, to), "{crosses:?} crossed");
-    assert!(stream.is_none_or(|(ends, _)| own.has(ends.guest.ip()) && peer.has(ends.there.ip())));
+    assert!(
+        stream.is_none_or(|part| own.has(part.ends.guest.ip()) && peer.has(part.ends.there.ip()))
+    );
 }
 
 /// Lets a stack that opens nothing hear all of it.

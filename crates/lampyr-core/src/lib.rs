@@ -42,7 +42,8 @@ mod wish;
 /// What a VM may reach.
 pub use lampyr_net::{
     Access, BadFile, BadPeerName, BadPolicy, BadSecret, Domain, MAX_FILE as MAX_POLICY_FILE,
-    MAX_PEERS, Peer, Policy, Private, Rule, Secret, USUAL_HEADER, document, peer_name, read_policy,
+    MAX_PEERS, Peer, Policy, Private, Rule, Secret, Suggestion, USUAL_HEADER, document, peer_name,
+    read_policy,
 };
 /// The process that a VM's network is, and the program that becomes it.
 pub use lampyr_net::{Program as NetworkProgram, be_network};

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use lampyr_engine::Machine;
-use lampyr_net::{Access, Beginning, Mark, Network, Private, Traffic, Wire};
+use lampyr_net::{Access, Beginning, Mark, Network, Private, Suggestion, Traffic, Wire};
 use lampyr_proto::{AUTHORITY, BUNDLE, Denied, NetUse};
 
 use crate::{Error, Host};
@@ -67,14 +67,21 @@ pub(crate) fn variables(access: Option<&Access>) -> Vec<(String, String)> {
 const MAX_RULES: usize = 48 << 10;
 
 /// The rules that open what was reached, as far as an answer holds them.
-pub(crate) async fn suggestion(network: &Network) -> io::Result<Vec<String>> {
+pub(crate) async fn suggestion(network: &Network) -> io::Result<Suggestion> {
+    Ok(fitting(network.suggestion().await?))
+}
+
+fn fitting(mut suggestion: Suggestion) -> Suggestion {
     let mut room = MAX_RULES;
-    let fits = |rule: &String| {
+    let fits = |rule: &&String| {
         let left = room.checked_sub(rule.len() + 4);
         room = left.unwrap_or(0);
         left.is_some()
     };
-    Ok(network.rules().await?.into_iter().take_while(fits).collect())
+    let fit = suggestion.rules.iter().take_while(fits).count();
+    suggestion.left_out |= fit < suggestion.rules.len();
+    suggestion.rules.truncate(fit);
+    suggestion
 }
 
 /// What went over the network since then.
@@ -101,5 +108,20 @@ fn told((traffic, denied): (Traffic, Vec<lampyr_net::Denied>)) -> NetUse {
         received: traffic.received,
         connections: traffic.connections,
         denied: denied.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_does_not_hold_is_told() {
+        let long = |n: usize| format!("{n:0>200}.example.com:443");
+        let of = |count| Suggestion { rules: (0..count).map(long).collect(), left_out: false };
+        assert_eq!(fitting(of(10)), of(10));
+        let cut = fitting(of(500));
+        let bytes: usize = cut.rules.iter().map(String::len).sum();
+        assert!(cut.left_out && cut.rules.len() > 200 && bytes < MAX_RULES);
     }
 }

@@ -128,6 +128,14 @@ pub(crate) fn is_within(net: &IpNet, class: Class) -> bool {
     }
 }
 
+/// Whether no stream and no datagram of ours goes to any address of a network.
+pub(crate) fn is_nobodys(net: &IpNet) -> bool {
+    let (first, last) = (net.network(), net.broadcast());
+    let is_all = first == IpAddr::V4(Ipv4Addr::BROADCAST);
+    (first == last && (first.is_unspecified() || is_all))
+        || (first.is_multicast() && last.is_multicast())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use lampyr_proto::Card;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol,
-    Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
-    UdpPacket, UdpRepr,
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4DstUnreachable,
+    Icmpv4Packet, Icmpv4Repr, Icmpv6DstUnreachable, Icmpv6Packet, Icmpv6Repr, IpAddress,
+    IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, TcpControl, TcpPacket, TcpRepr,
+    TcpSeqNumber, UdpPacket, UdpRepr,
 };
 
 use crate::framing::{ETHERNET, MAX_FRAME, Outbox};
@@ -64,6 +65,49 @@ pub(crate) fn reset(card: &Card, out: &mut Outbox, ends: &Ends, next: u32) {
         let (here, there) = (IpAddress::from(from.ip()), IpAddress::from(to.ip()));
         repr.emit(&mut TcpPacket::new_unchecked(room), &here, &there, &checksums());
     });
+}
+
+/// Tells the guest that nobody hears its datagrams there.
+pub(crate) fn unreachable(card: &Card, out: &mut Outbox, ends: &Ends, length: usize) {
+    let about = Outgoing {
+        to_mac: card.mac,
+        from: ends.there.ip(),
+        to: ends.guest.ip(),
+        protocol: if ends.there.is_ipv4() { IpProtocol::Icmp } else { IpProtocol::Icmpv6 },
+    };
+    let data = opening(ends, length);
+    let payload_len = UDP + length;
+    let (next_header, hop_limit) = (IpProtocol::Udp, HOPS);
+    match (ends.guest.ip(), ends.there.ip()) {
+        (IpAddr::V4(src_addr), IpAddr::V4(dst_addr)) => {
+            let header = Ipv4Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
+            let reason = Icmpv4DstUnreachable::PortUnreachable;
+            let repr = Icmpv4Repr::DstUnreachable { reason, header, data: &data };
+            compose(out, about, repr.buffer_len(), |room| {
+                repr.emit(&mut Icmpv4Packet::new_unchecked(room), &checksums());
+            });
+        }
+        (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) => {
+            let header = Ipv6Repr { src_addr, dst_addr, next_header, payload_len, hop_limit };
+            let reason = Icmpv6DstUnreachable::PortUnreachable;
+            let repr = Icmpv6Repr::DstUnreachable { reason, header, data: &data };
+            compose(out, about, repr.buffer_len(), |room| {
+                let mut packet = Icmpv6Packet::new_unchecked(room);
+                repr.emit(&dst_addr, &src_addr, &mut packet, &checksums());
+            });
+        }
+        _ => {}
+    }
+}
+
+/// The header of a datagram of the guest's, by which it knows whose it was.
+fn opening(ends: &Ends, length: usize) -> [u8; UDP] {
+    let mut header = [0; UDP];
+    let mut packet = UdpPacket::new_unchecked(&mut header);
+    packet.set_src_port(ends.guest.port());
+    packet.set_dst_port(ends.there.port());
+    packet.set_len((UDP + length) as u16);
+    header
 }
 
 /// Tells the guest a packet that somebody else has made.
@@ -154,5 +198,31 @@ mod tests {
             reset(&card, &mut out, &Ends { guest: to, there: from }, u32::MAX);
             assert_reads(&card, &out, &Heard::Stream(ends, false));
         }
+    }
+
+    #[test]
+    fn a_refused_datagram_is_told_to_whom_it_was_for() {
+        let v6 = std::net::Ipv6Addr::new(0xfd6c, 0, 0, 0, 0, 0, 0, 2);
+        let card = Card { v6, ..crate::card::random() };
+        let there = SocketAddr::from(([93, 184, 216, 34], 9));
+        let mut out = Outbox::default();
+        unreachable(&card, &mut out, &Ends { guest: (card.v4, 7).into(), there }, 5);
+        let ip = Ipv4Packet::new_checked(&out.next_piece()[4 + ETHERNET..]).unwrap();
+        assert_eq!((IpAddr::V4(ip.src_addr()), ip.dst_addr()), (there.ip(), card.v4));
+        let icmp = Icmpv4Packet::new_checked(ip.payload()).unwrap();
+        assert!(icmp.verify_checksum());
+        assert_eq!((u8::from(icmp.msg_type()), icmp.msg_code()), (3, 3));
+        let about = Ipv4Packet::new_unchecked(icmp.data());
+        assert_eq!(IpAddr::V4(about.dst_addr()), there.ip());
+        assert_eq!(icmp.data()[20..26], [0, 7, 0, 9, 0, 13]);
+
+        let there = SocketAddr::from(([0x2606, 0, 0, 0, 0, 0, 0, 1], 9));
+        let mut out = Outbox::default();
+        unreachable(&card, &mut out, &Ends { guest: (card.v6, 7).into(), there }, 5);
+        let ip = Ipv6Packet::new_checked(&out.next_piece()[4 + ETHERNET..]).unwrap();
+        let icmp = Icmpv6Packet::new_checked(ip.payload()).unwrap();
+        assert!(icmp.verify_checksum(&ip.src_addr(), &ip.dst_addr()));
+        assert_eq!((u8::from(icmp.msg_type()), icmp.msg_code()), (1, 4));
+        assert_eq!(icmp.payload()[40..46], [0, 7, 0, 9, 0, 13]);
     }
 }

@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::access::Access;
-use crate::ledger::{Denied, Traffic};
+use crate::ledger::{Denied, Suggestion, Traffic};
 use crate::peer::{MAX_PEERS, Peer};
 use crate::policy::Policy;
 
@@ -71,7 +71,7 @@ pub(crate) enum Answer {
         authority: Option<String>,
     },
     Replaced,
-    Rules(Vec<String>),
+    Rules(Suggestion),
     Since(Traffic, Vec<Denied>),
     /// It cannot be done; why.
     Failed(String),

@@ -22,8 +22,19 @@ const NO_PORT_V6: u8 = 4;
 pub struct Crossing<'a> {
     /// The packet, without what may have followed it.
     pub packet: &'a [u8],
-    /// Of a stream: its ends, and which byte its sender wants next, if any.
-    pub stream: Option<(Ends, Option<u32>)>,
+    /// What it says of a stream, where it is of one.
+    pub stream: Option<Segment>,
+}
+
+/// What a packet says of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// The stream's ends, of which the guest's is the sender's.
+    pub ends: Ends,
+    /// Which byte its sender wants next, if any.
+    pub next: Option<u32>,
+    /// Whether its sender has said all.
+    pub last: bool,
 }
 
 /// A packet taken apart.
@@ -81,7 +92,7 @@ fn v6(bytes: &[u8]) -> Option<Parts<'_>> {
     })
 }
 
-fn tcp(parts: &Parts<'_>) -> Option<(Ends, Option<u32>)> {
+fn tcp(parts: &Parts<'_>) -> Option<Segment> {
     let segment = TcpPacket::new_checked(parts.body).ok()?;
     let ends = Ends {
         guest: SocketAddr::new(parts.from, segment.src_port()),
@@ -90,7 +101,7 @@ fn tcp(parts: &Parts<'_>) -> Option<(Ends, Option<u32>)> {
     let wants = segment.ack() && !segment.rst();
     let next = wants.then(|| segment.ack_number().0.cast_unsigned());
     let whole = segment.verify_checksum(&IpAddress::from(parts.from), &IpAddress::from(parts.to));
-    whole.then_some((ends, next))
+    whole.then_some(Segment { ends, next, last: segment.fin() })
 }
 
 fn udp(parts: &Parts<'_>) -> Option<()> {

@@ -10,6 +10,7 @@ use lampyr_proto::Card;
 use tokio::net::UdpSocket;
 
 use crate::compose::say;
+use crate::domain::Domain;
 use crate::framing::{MAX_FRAME, Outbox};
 use crate::gate::Ends;
 use crate::rate::Way;
@@ -22,6 +23,8 @@ const IDLE: Duration = Duration::from_mins(1);
 
 struct Flow {
     socket: UdpSocket,
+    /// The names that gave the address when it began.
+    names: Vec<Domain>,
     last: Instant,
 }
 
@@ -42,7 +45,12 @@ impl Datagrams {
     }
 
     /// Begins a conversation; false where there are too many.
-    pub(crate) fn open(&mut self, ends: Ends, now: Instant) -> io::Result<bool> {
+    pub(crate) fn open(
+        &mut self,
+        ends: Ends,
+        names: Vec<Domain>,
+        now: Instant,
+    ) -> io::Result<bool> {
         if self.flows.len() >= MAX_FLOWS {
             self.flows.retain(|_, flow| now.duration_since(flow.last) < IDLE);
         }
@@ -54,7 +62,7 @@ impl Datagrams {
         socket.connect(ends.there)?;
         socket.set_nonblocking(true)?;
         let socket = UdpSocket::from_std(socket)?;
-        self.flows.insert(ends, Flow { socket, last: now });
+        self.flows.insert(ends, Flow { socket, names, last: now });
         Ok(true)
     }
 
@@ -70,8 +78,8 @@ impl Datagrams {
     }
 
     /// Keeps those conversations that may still be had.
-    pub(crate) fn keep(&mut self, good: impl Fn(&Ends) -> bool) {
-        self.flows.retain(|ends, _| good(ends));
+    pub(crate) fn keep(&mut self, good: impl Fn(&Ends, &[Domain]) -> bool) {
+        self.flows.retain(|ends, flow| good(ends, &flow.names));
     }
 
     /// Passes on what comes back. Returns whether anything did.

@@ -55,20 +55,14 @@ pub enum Said {
 impl Question {
     /// Reads a question; `None` where there is nothing to be answered.
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        let message = message(bytes)?;
-        let asks = message.metadata.message_type == MessageType::Query
-            && message.metadata.op_code == OpCode::Query;
-        let [query] = message.queries.as_slice() else { return None };
-        if !asks || query.query_class != DNSClass::IN {
-            return None;
-        }
+        let (id, query) = asked(bytes)?;
         let name = Domain::parse(&query.name.to_ascii()).ok()?;
         let kind = match query.query_type {
             RecordType::A => Kind::V4,
             RecordType::AAAA => Kind::V6,
             _ => Kind::Other,
         };
-        Some(Self { id: message.metadata.id, query: query.clone(), name, kind })
+        Some(Self { id, query, name, kind })
     }
 
     /// An answer of addresses; none: there is nothing of this kind.
@@ -95,13 +89,35 @@ impl Question {
     }
 
     fn reply(&self, code: ResponseCode) -> Message {
-        let mut message = Message::response(self.id, OpCode::Query);
-        message.metadata.response_code = code;
-        message.metadata.recursion_desired = true;
-        message.metadata.recursion_available = true;
-        message.add_query(self.query.clone());
-        message
+        reply(self.id, &self.query, code)
     }
+}
+
+/// The answer to a question for what is the name of no host, and what that is.
+pub(crate) fn nobody(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
+    let (id, query) = asked(bytes)?;
+    let name = query.name.to_ascii();
+    let name = name.strip_suffix('.').unwrap_or(&name).chars().take(253).collect();
+    Some((name, reply(id, &query, ResponseCode::NXDomain).to_vec().ok()?))
+}
+
+/// The one question of a message that asks.
+fn asked(bytes: &[u8]) -> Option<(u16, Query)> {
+    let message = message(bytes)?;
+    let asks = message.metadata.message_type == MessageType::Query
+        && message.metadata.op_code == OpCode::Query;
+    let [query] = message.queries.as_slice() else { return None };
+    let good = asks && query.query_class == DNSClass::IN;
+    good.then(|| (message.metadata.id, query.clone()))
+}
+
+fn reply(id: u16, query: &Query, code: ResponseCode) -> Message {
+    let mut message = Message::response(id, OpCode::Query);
+    message.metadata.response_code = code;
+    message.metadata.recursion_desired = true;
+    message.metadata.recursion_available = true;
+    message.add_query(query.clone());
+    message
 }
 
 /// A question of ours, to a server.
@@ -199,6 +215,20 @@ mod tests {
         assert_eq!(hear(&answer, 7, &name("b.example.com"), Kind::V4), None);
         assert_eq!(hear(&question.no_name(), 7, &question.name, Kind::V4), Some(Said::NoName));
         assert!(question.answer(&[IpAddr::from([0_u16; 8]); 20], 60).len() < 512);
+    }
+
+    #[test]
+    fn what_looks_like_an_address_is_nobody() {
+        let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+        let odd = Name::from_ascii("999.1.2.3.").unwrap();
+        message.add_query(Query::query(odd, RecordType::A));
+        let asked = message.to_vec().unwrap();
+        assert!(Question::read(&asked).is_none());
+        let (name, answer) = nobody(&asked).unwrap();
+        let answer = Message::from_vec(&answer).unwrap();
+        assert_eq!((name.as_str(), answer.metadata.id), ("999.1.2.3", 7));
+        assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+        assert!(nobody(&answer.to_vec().unwrap()).is_none(), "that is no question");
     }
 
     #[test]

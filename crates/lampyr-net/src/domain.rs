@@ -1,6 +1,7 @@
 //! Names of hosts, in one spelling.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +10,10 @@ const MAX_NAME: usize = 253;
 /// The longest part of one.
 const MAX_LABEL: usize = 63;
 
-/// A host's name: lower case, no dot at its end.
+/// A host's name: lower case, no dot at its end. Copies share their text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Domain(String);
+pub struct Domain(Arc<str>);
 
 /// Some text is the name of no host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +44,7 @@ impl Domain {
         // What looks like an address is one, however odd.
         let numeric =
             plain.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
-        if numeric { Err(0) } else { Ok(Self(plain.to_ascii_lowercase())) }
+        if numeric { Err(0) } else { Ok(Self(plain.to_ascii_lowercase().into())) }
     }
 
     /// The name.
@@ -58,7 +59,7 @@ impl Domain {
 
     /// Whether it is below `other`, and not that itself.
     pub fn is_below(&self, other: &Self) -> bool {
-        self.0.strip_suffix(&other.0).is_some_and(|rest| rest.ends_with('.'))
+        self.0.strip_suffix(&*other.0).is_some_and(|rest| rest.ends_with('.'))
     }
 }
 
@@ -72,7 +73,7 @@ impl TryFrom<String> for Domain {
 
 impl From<Domain> for String {
     fn from(name: Domain) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 

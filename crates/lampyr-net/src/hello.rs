@@ -17,7 +17,7 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
-/// The longest hello that is believed, in bytes.
+/// The longest hello that is read, in bytes.
 const MAX_HELLO: usize = 16 << 10;
 
 /// Whether a stream that begins like this speaks TLS.
@@ -42,8 +42,12 @@ fn handshake(mut stream: &[u8]) -> Option<Option<Vec<u8>>> {
     loop {
         if let [kind, a, b, c, body @ ..] = message.as_slice() {
             let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-            if *kind != CLIENT_HELLO || length > MAX_HELLO {
+            if *kind != CLIENT_HELLO {
                 return Some(None);
+            }
+            // Nobody waits for the end of it.
+            if length > MAX_HELLO {
+                return None;
             }
             if let Some(body) = body.get(..length) {
                 return Some(Some(body.to_vec()));

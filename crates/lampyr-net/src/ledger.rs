@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Reason;
+use crate::rule::Rule;
 
 /// The most refusals that are told apart.
 const MAX_DENIED: usize = 128;
@@ -52,6 +53,17 @@ pub(crate) struct Ledger {
     pub traffic: Traffic,
     denied: Vec<Denied>,
     contacts: BTreeMap<(String, &'static str), BTreeSet<u16>>,
+    /// Whether more was reached than there is room for.
+    left_out: bool,
+}
+
+/// Rules that open what was reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suggestion {
+    /// The rules.
+    pub rules: Vec<String>,
+    /// Whether they open a part of it only: more was reached than is kept.
+    pub left_out: bool,
 }
 
 /// What a ledger said at some moment.
@@ -83,23 +95,24 @@ impl Ledger {
     /// Notes that somebody was reached.
     pub(crate) fn reach(&mut self, host: String, port: u16, proto: &'static str) {
         let key = (host, proto);
-        if self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&key) {
-            let ports = self.contacts.entry(key).or_default();
-            if ports.len() < MAX_PORTS {
-                ports.insert(port);
-            }
+        let known = self.contacts.len() < MAX_CONTACTS || self.contacts.contains_key(&key);
+        let ports = known.then(|| self.contacts.entry(key).or_default());
+        match ports.filter(|ports| ports.len() < MAX_PORTS || ports.contains(&port)) {
+            Some(ports) => drop(ports.insert(port)),
+            None => self.left_out = true,
         }
     }
 
     /// The rules that open what was reached, and nothing else.
-    pub(crate) fn rules(&self) -> Vec<String> {
+    pub(crate) fn suggestion(&self) -> Suggestion {
         let rule = |((host, proto), ports): (&(String, &str), &BTreeSet<u16>)| {
             let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
             let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
             let suffix = if *proto == "udp" { "/udp" } else { "" };
             format!("{host}:{}{suffix}", ports.join("+"))
         };
-        self.contacts.iter().map(rule).collect()
+        let rules = self.contacts.iter().map(rule).collect();
+        Suggestion { rules, left_out: self.left_out }
     }
 
     /// This moment.
@@ -142,7 +155,7 @@ impl Denied {
     /// A name that was not answered for.
     pub(crate) fn name(name: &str, reason: Reason) -> Self {
         let rule_hint = matches!(reason, Reason::NoRule | Reason::HiddenDns);
-        let rule_hint = rule_hint.then(|| name.to_owned());
+        let rule_hint = rule_hint.then(|| name.to_owned()).filter(|rule| Rule::parse(rule).is_ok());
         let proto = "dns".into();
         Self { host: name.to_owned(), port: 53, proto, reason, rule_hint, count: 1 }
     }
@@ -160,8 +173,10 @@ fn hint(host: &str, port: u16, proto: &str, reason: Reason) -> Option<String> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let suffix = if proto == "udp" { "/udp" } else { "" };
     match reason {
-        Reason::Host => Some(format!("host:{port}")),
-        Reason::Rule
+        Reason::Host if proto == "tcp" => Some(format!("host:{port}")),
+        Reason::Host
+        | Reason::Rule
+        | Reason::Unclear
         | Reason::Reserved
         | Reason::TooMany
         | Reason::NoHost
@@ -190,6 +205,34 @@ mod tests {
         let (traffic, since) = ledger.since(&then);
         assert_eq!((traffic.sent, since.len(), since[0].count), (5, 1, 2));
         assert_eq!(since[0].rule_hint.as_deref(), Some("93.184.216.34:443"));
+    }
+
+    #[test]
+    fn a_hint_is_a_rule_that_opens_it() {
+        let there = "100.64.0.1:123".parse().unwrap();
+        let hint = |proto| Denied::connection(there, None, proto, Reason::Host).rule_hint;
+        assert_eq!((hint("tcp").as_deref(), hint("udp")), (Some("host:123"), None));
+        assert_eq!(Denied::name("999.1.2.3", Reason::NoRule).rule_hint, None);
+        assert_eq!(Denied::name("a.b", Reason::NoRule).rule_hint.as_deref(), Some("a.b"));
+    }
+
+    #[test]
+    fn what_is_left_out_of_a_suggestion_is_told() {
+        let mut ledger = Ledger::default();
+        for port in 1..=MAX_PORTS as u16 {
+            ledger.reach("a.example.com".into(), port, "tcp");
+            ledger.reach("a.example.com".into(), 1, "tcp");
+        }
+        assert!(!ledger.suggestion().left_out);
+        ledger.reach("a.example.com".into(), 99, "tcp");
+        assert!(ledger.suggestion().left_out);
+        let mut ledger = Ledger::default();
+        for n in 0..=MAX_CONTACTS {
+            assert!(!ledger.suggestion().left_out);
+            ledger.reach(format!("n{n}"), 1, "tcp");
+        }
+        assert!(ledger.suggestion().left_out);
+        assert_eq!(ledger.suggestion().rules.len(), MAX_CONTACTS);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use lampyr_proto::Card;
 use tokio::task::JoinSet;
 
 use crate::compose::say;
-use crate::dns::{Kind, MAX_ADDRESSES, Question, Said};
+use crate::dns::{Kind, MAX_ADDRESSES, Question, Said, nobody};
 use crate::domain::Domain;
 use crate::framing::Outbox;
 use crate::gate::Ends;
@@ -20,11 +20,10 @@ use crate::pins::Pins;
 use crate::policy::Reason;
 use crate::reach::{Reach, reach};
 use crate::resolver::resolve;
-use crate::rule::Protocol;
 use crate::shared::Shared;
 
 /// Where the resolver is, at the gateway.
-const PORT: u16 = 53;
+pub(crate) const PORT: u16 = 53;
 /// The most questions at once.
 const MAX_QUESTIONS: usize = 64;
 /// The name of this host, for its guests.
@@ -50,7 +49,7 @@ impl Names {
         self.pins.names(address, Instant::now())
     }
 
-    /// Takes a datagram for the gateway.
+    /// Takes a question.
     pub(crate) fn ask(
         &mut self,
         ends: Ends,
@@ -59,12 +58,11 @@ impl Names {
         peers: Option<&Peers>,
         shared: &Shared,
     ) {
-        if ends.there.port() != PORT {
-            let there = ends.there;
-            let proto = Protocol::Udp.word();
-            return shared.deny(Denied::connection(there, None, proto, Reason::Host));
-        }
-        let Some(question) = Question::read(payload) else { return };
+        let Some(question) = Question::read(payload) else {
+            let Some((name, answer)) = nobody(payload) else { return };
+            shared.deny(Denied::name(&name, Reason::NoRule));
+            return say(&self.card, out, ends.there, ends.guest, &answer);
+        };
         let now = if question.name.as_str() == HOST_NAME && shared.policy().has_host() {
             Some(Self::of_host(&question))
         } else if let Some(peer) = peers.and_then(|peers| peers.named(&question.name)) {

@@ -19,7 +19,7 @@ use crate::asker::{Asker, Mark};
 use crate::card;
 use crate::control::{Answer, Joining, MAX_ANSWER, Order, PATIENCE, give, hear, say};
 use crate::keeper::{Keeper, Kept};
-use crate::ledger::{Denied, Traffic};
+use crate::ledger::{Denied, Suggestion, Traffic};
 use crate::peer::Wire;
 use crate::policy::Policy;
 
@@ -206,9 +206,9 @@ impl Network {
 
     /// The rules that open what the guest has reached so far, and nothing else.
     /// Fails where the network has ended.
-    pub async fn rules(&self) -> io::Result<Vec<String>> {
+    pub async fn suggestion(&self) -> io::Result<Suggestion> {
         match self.ask(Order::Rules).await? {
-            Answer::Rules(rules) => Ok(rules),
+            Answer::Rules(suggestion) => Ok(suggestion),
             _ => Err(self.give_up(&io::ErrorKind::InvalidData.into())),
         }
     }

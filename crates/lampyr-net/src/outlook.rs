@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::intercept::can_verify;
 use crate::reach::{Reach, reach};
-use crate::resolver::{answers, of_host};
+use crate::resolver::{answers, listed};
 
 /// Addresses of the internet's; nothing is sent there.
 pub(crate) const INTERNET: (Ipv4Addr, Ipv6Addr) =
@@ -19,6 +19,8 @@ pub(crate) const INTERNET: (Ipv4Addr, Ipv6Addr) =
 pub struct Outlook {
     /// The host's name servers, as they are asked, and whether each answers.
     pub servers: Vec<(IpAddr, bool)>,
+    /// What stands among them and cannot be asked.
+    pub odd: Vec<String>,
     /// Whether the internet can be reached over IPv4, as far as routes go.
     pub v4: bool,
     /// The same over IPv6.
@@ -34,8 +36,10 @@ impl Outlook {
     /// which are asked all at once.
     pub async fn here(wait: Duration) -> Self {
         let leads_out = |address: IpAddr| reach(address) == Reach::Away;
+        let (servers, odd) = listed();
         Self {
-            servers: heard_of(of_host(), wait).await,
+            servers: heard_of(servers, wait).await,
+            odd,
             v4: leads_out(INTERNET.0.into()),
             v6: leads_out(INTERNET.1.into()),
             means: Means::here(),

@@ -6,7 +6,6 @@
 //! after it came, so that no guest speaks for another. What finds no room is
 //! lost, as on any wire: nobody waits for somebody who is slow.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
@@ -18,15 +17,13 @@ use crate::compose::{pass, reset};
 use crate::crossing::{Crossing, crossing};
 use crate::domain::Domain;
 use crate::framing::{Broken, Inbox, Outbox};
-use crate::gate::Ends;
 use crate::peer::{MAX_PEERS, Peer, Wire};
 use crate::rate::Way;
 use crate::shared::Shared;
+use crate::streams::Streams;
 
 /// The most lines, with those on which nobody has said yet who they are.
 const MAX_LINES: usize = 2 * MAX_PEERS;
-/// The most streams of a line that are told when it ends.
-const MAX_STREAMS: usize = 1024;
 /// How much is read from a line at a time.
 const READ: usize = 64 << 10;
 
@@ -45,8 +42,8 @@ struct Line {
     peer: Option<Peer>,
     inbox: Inbox,
     outbox: Outbox,
-    /// The guest's streams there, and which byte it wants next of each.
-    streams: HashMap<Ends, u32>,
+    /// The guest's streams there.
+    streams: Streams,
 }
 
 impl Peers {
@@ -93,7 +90,9 @@ impl Peers {
         };
         if line.outbox.has_room() && limit.passes(packet.len()) {
             line.outbox.push(packet.len(), |room| room.copy_from_slice(packet));
-            line.note(stream);
+            if let Some(segment) = stream {
+                line.streams.sends(segment);
+            }
             shared.count(packet.len(), 0);
         }
         true
@@ -155,9 +154,12 @@ impl Peers {
                 line.peer = Some(meet(&self.own, frame)?);
                 continue;
             };
-            if let Some(Crossing { packet, .. }) = crossing(peer, &self.own, frame)
+            if let Some(Crossing { packet, stream }) = crossing(peer, &self.own, frame)
                 && limit.passes(packet.len())
             {
+                if let Some(segment) = stream {
+                    line.streams.hears(segment);
+                }
                 pass(card, out, packet);
                 shared.count(0, packet.len());
             }
@@ -181,7 +183,7 @@ fn broken() -> io::Error {
 impl Line {
     fn new(stream: UnixStream, peer: Option<Peer>) -> Self {
         let (inbox, outbox) = (Inbox::default(), Outbox::default());
-        Self { stream, peer, inbox, outbox, streams: HashMap::new() }
+        Self { stream, peer, inbox, outbox, streams: Streams::default() }
     }
 
     /// Reads some of what has come.
@@ -218,24 +220,9 @@ impl Line {
         Ok(())
     }
 
-    /// Remembers a stream, so that it can be told when this line ends. Where
-    /// there are too many, those that still live come back by themselves.
-    fn note(&mut self, stream: Option<(Ends, Option<u32>)>) {
-        match stream {
-            Some((ends, Some(next))) => {
-                if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&ends) {
-                    self.streams.clear();
-                }
-                self.streams.insert(ends, next);
-            }
-            Some((ends, None)) => drop(self.streams.remove(&ends)),
-            None => {}
-        }
-    }
-
     /// Tells the guest that nobody is there any more, so that it does not wait.
     fn tell_end(self, card: &Card, out: &mut Outbox) {
-        for (ends, next) in self.streams {
+        for (ends, next) in self.streams.living() {
             reset(card, out, &ends, next);
         }
     }

@@ -11,6 +11,8 @@ use crate::domain::Domain;
 const MAX_ADDRESSES: usize = 4096;
 /// The most names of one address.
 const MAX_NAMES: usize = 64;
+/// The most names of all addresses together, each of which may be 253 bytes.
+const MAX_PINS: usize = 2 * MAX_ADDRESSES;
 /// A guest may hold on to an answer for a moment before it connects.
 const LEAST: Duration = Duration::from_secs(30);
 /// No answer holds longer.
@@ -20,12 +22,14 @@ const MOST: Duration = Duration::from_hours(1);
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     by_address: HashMap<IpAddr, Vec<(Domain, Instant)>>,
+    /// How many names there are of all addresses together.
+    count: usize,
 }
 
 impl Pins {
     /// A name has given an address for so long.
     pub(crate) fn pin(&mut self, address: IpAddr, name: &Domain, valid: Duration, now: Instant) {
-        if self.by_address.len() >= MAX_ADDRESSES {
+        if self.is_full() {
             self.forget(now);
         }
         let until = now + valid.clamp(LEAST, MOST);
@@ -34,7 +38,12 @@ impl Pins {
             *known = until.max(*known);
         } else if names.len() < MAX_NAMES {
             names.push((name.clone(), until));
+            self.count += 1;
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.by_address.len() >= MAX_ADDRESSES || self.count >= MAX_PINS
     }
 
     /// The names that an address has now.
@@ -49,12 +58,13 @@ impl Pins {
             names.retain(|(_, until)| *until > now);
         }
         self.by_address.retain(|_, names| !names.is_empty());
-        if self.by_address.len() >= MAX_ADDRESSES {
+        self.count = self.by_address.values().map(Vec::len).sum();
+        if self.is_full() {
             let last = |names: &Vec<(Domain, Instant)>| names.iter().map(|(_, until)| *until).max();
             let first = self.by_address.iter().min_by_key(|(_, names)| last(names));
-            if let Some(address) = first.map(|(address, _)| *address) {
-                self.by_address.remove(&address);
-            }
+            let first = first.map(|(address, _)| *address);
+            let gone = first.and_then(|address| self.by_address.remove(&address));
+            self.count -= gone.map_or(0, |names| names.len());
         }
     }
 }
@@ -83,5 +93,18 @@ mod tests {
             pins.pin(address, &name, Duration::from_mins(1), now);
         }
         assert_eq!(pins.by_address.len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn all_names_together_are_bounded() {
+        let (mut pins, now) = (Pins::default(), Instant::now());
+        for n in 0..4 * MAX_PINS {
+            let name = Domain::parse(&format!("n{n}.example.com")).unwrap();
+            let address = IpAddr::V4((0x0800_0000 + (n / MAX_NAMES) as u32).into());
+            pins.pin(address, &name, Duration::from_mins(1), now);
+        }
+        let held: usize = pins.by_address.values().map(Vec::len).sum();
+        assert!(held <= MAX_PINS && held > MAX_PINS / 2, "{held}");
+        assert_eq!(held, pins.count);
     }
 }

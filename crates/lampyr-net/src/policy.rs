@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{self, Class};
 use crate::domain::Domain;
-use crate::rule::{BadRule, Flow, Group, Protocol, Rule, Target};
+use crate::guard::Need;
+use crate::rule::{self, BadRule, Flow, Group, Protocol, Rule, Target};
 
 /// The most rules that a policy may have.
 pub const MAX_RULES: usize = 1000;
@@ -65,6 +66,8 @@ pub enum Reason {
     OtherHost,
     /// It does not say to which host it speaks.
     NoHost,
+    /// It asks for something over HTTP in a way that others could read otherwise.
+    Unclear,
     /// It leads around the resolver.
     HiddenDns,
     /// There are too many of them already.
@@ -90,6 +93,7 @@ impl Reason {
             Self::Reserved => "reserved-address",
             Self::OtherHost => "other-host",
             Self::NoHost => "no-host-name",
+            Self::Unclear => "unclear-request",
             Self::HiddenDns => "hidden-dns",
             Self::TooMany => "too-many",
             Self::Untrusted => "untrusted-server",
@@ -185,7 +189,7 @@ impl Policy {
 
     fn unmatched(&self, flow: &Flow<'_>) -> Reason {
         match address::class(flow.address) {
-            Class::Public if self.is_open(flow.address) => Reason::HiddenDns,
+            Class::Public if self.is_guarded(flow) => Reason::HiddenDns,
             Class::Public => Reason::NoRule,
             Class::Private => Reason::Private,
             Class::LinkLocal => Reason::LinkLocal,
@@ -197,9 +201,12 @@ impl Policy {
 
     /// Whether some rule opens the address on ordinary ports, so that it is
     /// the port that is guarded.
-    fn is_open(&self, address: IpAddr) -> bool {
-        let flow = Flow { address, port: 1, protocol: Protocol::Tcp, names: &[] };
-        self.rules.iter().find(|rule| rule.matches(&flow)).is_some_and(|rule| !rule.deny)
+    fn is_guarded(&self, flow: &Flow<'_>) -> bool {
+        let opens = |protocol| {
+            let flow = Flow { port: 1, protocol, ..*flow };
+            self.rules.iter().find(|rule| rule.matches(&flow)).is_some_and(|rule| !rule.deny)
+        };
+        rule::is_guarded(flow.port, flow.protocol) && (opens(Protocol::Tcp) || opens(Protocol::Udp))
     }
 
     /// Whether a port of this host's loopback is open, by way of the gateway.
@@ -252,10 +259,17 @@ impl Policy {
         if self.rules.iter().any(|rule| about(&rule)) { Ok(()) } else { Err(self.unmatched(&flow)) }
     }
 
+    /// What a stream must say of whom it speaks to that rule `opened` has
+    /// opened for its address: where a name is shut, no request may go by it.
+    pub(crate) fn need(&self, port: u16, opened: usize) -> Need {
+        let shut = self.rules.iter().take(opened).any(|rule| rule.shuts_by_name(port));
+        if shut { Need::Each } else { Need::Glance }
+    }
+
     /// What it says of the name by which a connection goes that was opened by
     /// its address with rule `opened`.
     pub fn passes(&self, name: &Domain, port: u16, opened: usize) -> Result<(), Reason> {
-        let denies = |rule: &Rule| rule.deny && rule.names(name) && rule.has_port(port);
+        let denies = |rule: &Rule| rule.shuts_by_name(port) && rule.names(name);
         if self.rules.iter().take(opened).any(denies) {
             return Err(Reason::Rule);
         }

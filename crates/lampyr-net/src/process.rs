@@ -126,7 +126,7 @@ async fn obey(mut control: UnixStream, shared: &Shared) -> io::Result<()> {
                 shared.replace(policy);
                 Answer::Replaced
             }
-            Order::Rules => Answer::Rules(shared.rules()),
+            Order::Rules => Answer::Rules(shared.suggestion()),
             Order::Mark(number) => {
                 marks.insert(number, shared.position());
                 continue;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 const BURST: u64 = 8;
 /// No bucket is smaller, in bytes: the longest packet fits.
 const LEAST_BURST: u64 = 16 << 10;
+/// So many bytes a second are told of datagrams that do not go.
+const REFUSALS: u64 = 16 << 10;
 /// Nobody is woken for less than so much of a bucket.
 const SIP: u64 = 4;
 
@@ -97,21 +99,25 @@ impl Way {
     }
 }
 
-/// Both ways.
+/// Both ways, and what has none.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) up: Way,
     pub(crate) down: Way,
+    /// What a guest is told of datagrams that do not go, whatever the rate.
+    pub(crate) refusals: Way,
 }
 
 impl Limits {
     pub(crate) fn new(rate: Option<u64>, now: Instant) -> Self {
-        Self { up: Way::new(rate, now), down: Way::new(rate, now) }
+        let way = |rate| Way::new(rate, now);
+        Self { up: way(rate), down: way(rate), refusals: way(Some(REFUSALS)) }
     }
 
     pub(crate) fn begin(&mut self, now: Instant) {
         self.up.begin(now);
         self.down.begin(now);
+        self.refusals.begin(now);
     }
 
     /// How long until somebody who waits can go on; `None`: nobody waits.

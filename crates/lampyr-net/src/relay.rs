@@ -4,115 +4,53 @@
 //! Nothing is held but what the stack's own buffers hold, and the beginning of
 //! a stream that is guarded: whoever is slow slows the other end.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, State};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::domain::Domain;
-use crate::guard::{Guard, MAX_HELD};
+use crate::far::Host;
+use crate::guard::{Guard, MAX_HELD, Need, Spoken};
 use crate::hello::is_tls;
-use crate::policy::{Policy, Reason, Verdict};
+use crate::opened::Opened;
+use crate::policy::{Policy, Reason};
 use crate::rate::{Limits, Way};
-use crate::rule::{Flow, Protocol};
+use crate::rule::Protocol;
 use crate::shared::Shared;
 
-/// By what a stream was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Opened {
-    /// By one of these names, which gave the address.
-    Names(Vec<Domain>),
-    /// By the rule of this number, for its address.
-    Rule(usize),
-    /// By the gateway, for a port of this host.
-    Host,
-}
-
-impl Opened {
-    /// Whether a stream to there may go by this name.
-    pub(crate) fn admits(
-        &self,
-        policy: &Policy,
-        there: SocketAddr,
-        name: &Domain,
-    ) -> Result<(), Reason> {
-        let (address, port, protocol) = (there.ip(), there.port(), Protocol::Tcp);
-        match self {
-            Self::Host => Ok(()),
-            Self::Rule(n) => policy.passes(name, port, *n),
-            Self::Names(pinned) if !pinned.contains(name) => Err(Reason::OtherHost),
-            Self::Names(_) => {
-                let names = std::slice::from_ref(name);
-                match policy.judge(&Flow { address, port, protocol, names }) {
-                    Verdict::Deny(reason) => Err(reason),
-                    _ => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-/// The other end of a stream.
-enum Host {
-    /// The host itself.
-    Plain(TcpStream),
-    /// What comes between, in plain sight of nobody but us.
-    Between(DuplexStream),
-    /// Nobody any more.
-    Nobody,
-}
-
-impl Host {
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Between(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Nobody => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-
-    /// Reads some bytes; none: there are no more.
-    fn poll_read(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut room = ReadBuf::new(room);
-        let read = match self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut room),
-            Self::Between(stream) => Pin::new(stream).poll_read(cx, &mut room),
-            Self::Nobody => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        };
-        read.map_ok(|()| room.filled().len())
-    }
-
-    /// Says that nothing more comes from the guest.
-    fn end(&mut self, cx: &mut Context<'_>) {
-        let _ = match self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Between(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Nobody => Poll::Ready(Ok(())),
-        };
-    }
-}
+/// How long the beginning of a stream may stay unclear where a glance is enough.
+const UNCLEAR: Duration = Duration::from_millis(200);
 
 /// A stream.
 pub(crate) struct Relay {
     pub(crate) handle: SocketHandle,
     pub(crate) there: SocketAddr,
-    opened: Opened,
+    pub(crate) opened: Opened,
     /// Whom it says that it is for.
     name: Option<Domain>,
+    /// What is spoken on it, once nobody watches it any more.
+    spoken: Spoken,
     host: Host,
     guard: Option<Guard>,
     /// What the guard holds, and how much of it may go.
     held: Vec<u8>,
     cleared: usize,
+    /// Since when something is held.
+    since: Option<Instant>,
     guest_done: bool,
     host_done: bool,
+    /// Nothing but the guest's last acknowledgement is missing.
+    parting: bool,
     noted: bool,
 }
 
@@ -122,6 +60,8 @@ pub(crate) enum Pumped {
     Moved(bool),
     /// It must not go on.
     Refused(Reason),
+    /// The guest's end is gone, and what it said last is still to go.
+    Left,
     /// Nothing of it is left.
     Over,
 }
@@ -134,61 +74,99 @@ impl Relay {
         host: TcpStream,
         guard: Option<Guard>,
     ) -> Self {
-        let (held, cleared, host) = (Vec::new(), 0, Host::Plain(host));
-        let (guest_done, host_done) = (false, false);
-        let (name, noted) = (None, false);
         Self {
-            noted,
             handle,
             there,
             opened,
-            name,
-            host,
+            name: None,
+            spoken: Spoken::Other,
+            host: Host::Plain(host),
             guard,
-            held,
-            cleared,
-            guest_done,
-            host_done,
+            held: Vec::new(),
+            cleared: 0,
+            since: None,
+            guest_done: false,
+            host_done: false,
+            parting: false,
+            noted: false,
         }
     }
 
     /// Whom it is for, as far as that is known.
     pub(crate) fn names(&self) -> &[Domain] {
-        match (&self.name, &self.opened) {
-            (Some(name), _) => std::slice::from_ref(name),
-            (None, Opened::Names(names)) => names,
-            _ => &[],
-        }
+        self.name.as_ref().map_or(self.opened.names(), std::slice::from_ref)
     }
 
-    /// Notes whom it has reached, once that is known.
+    /// Notes whom it has reached, once that is known: the names that lead
+    /// there, and the address where no name opens it.
     fn note(&mut self, shared: &Shared) {
         if self.noted || (self.guard.is_some() && self.name.is_none()) {
             return;
         }
         self.noted = true;
-        let address = || self.there.ip().to_canonical().to_string();
-        let host = match (&self.opened, self.names().first()) {
-            (Opened::Host, _) => "host".to_owned(),
-            (_, name) => name.map_or_else(address, Domain::to_string),
-        };
-        shared.reach(host, self.there.port(), Protocol::Tcp.word());
+        let (port, proto) = (self.there.port(), Protocol::Tcp.word());
+        if self.opened == Opened::Host {
+            return shared.reach("host".to_owned(), port, proto);
+        }
+        shared.reach_all(self.leading(), self.there, proto);
     }
 
-    /// Whether another policy allows it, too.
-    pub(crate) fn fits(&mut self, policy: &Policy) -> bool {
-        let (address, port, protocol) = (self.there.ip(), self.there.port(), Protocol::Tcp);
-        let verdict = policy.judge(&Flow { address, port, protocol, names: self.names() });
-        match (&self.opened, verdict) {
-            (Opened::Host, _) => policy.opens_host(port, protocol),
-            (Opened::Names(_), verdict) => !matches!(verdict, Verdict::Deny(_)),
-            (Opened::Rule(_), Verdict::ByAddress(n)) => {
-                self.opened = Opened::Rule(n);
-                self.names().iter().all(|name| policy.passes(name, port, n).is_ok())
-            }
-            // What was not watched for its name cannot go by one.
-            (Opened::Rule(_), _) => false,
+    /// The names that lead there and by which it goes.
+    fn leading(&self) -> &[Domain] {
+        match &self.name {
+            Some(name) if self.opened.names().contains(name) => std::slice::from_ref(name),
+            Some(_) => &[],
+            None => self.opened.names(),
         }
+    }
+
+    /// Holds it to another policy; fails where that does not allow it.
+    pub(crate) fn heed(&mut self, policy: &Policy) -> Result<(), Reason> {
+        let port = self.there.port();
+        if self.opened == Opened::Host {
+            let open = policy.opens_host(port, Protocol::Tcp);
+            return if open { Ok(()) } else { Err(Reason::Host) };
+        }
+        let (opened, need) = Opened::by(policy, self.there, self.leading().to_vec())?;
+        if let (Opened::Rule(..), Some(name)) = (&opened, &self.name) {
+            opened.admits(policy, self.there, name)?;
+        }
+        let names = self.opened.names().to_vec();
+        match opened {
+            // What was to go by a name still does.
+            Opened::Rule(n, _) if matches!(self.opened, Opened::Rule(..)) => {
+                self.opened = Opened::Rule(n, names);
+            }
+            Opened::Names(_) => self.opened = Opened::Names(names),
+            _ => {}
+        }
+        if self.meets(need) { Ok(()) } else { Err(Reason::NoHost) }
+    }
+
+    /// Whether it says all that there is need of, or is made to.
+    fn meets(&mut self, need: Need) -> bool {
+        let port = self.there.port();
+        match &mut self.guard {
+            Some(guard) if guard.watches(need) => true,
+            Some(guard) if guard.is_fresh() && self.cleared == 0 => {
+                *guard = Guard::new(need, port);
+                true
+            }
+            Some(guard) => guard.spoken().meets(need, port, self.name.is_some()),
+            None => self.spoken.meets(need, port, self.name.is_some()),
+        }
+    }
+
+    /// How long until what is held may go as it is; `None`: it never may.
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
+        let since = self.since.filter(|_| self.guard.as_ref().is_some_and(Guard::is_fresh))?;
+        UNCLEAR.checked_sub(now.duration_since(since)).filter(|wait| !wait.is_zero())
+    }
+
+    /// Ends it at once.
+    pub(crate) fn cut(&mut self, sockets: &mut SocketSet<'_>) {
+        self.parting = false;
+        sockets.get_mut::<Socket<'_>>(self.handle).abort();
     }
 
     /// Whether its guest's first packet has not reached it.
@@ -206,7 +184,8 @@ impl Relay {
     ) -> Pumped {
         let socket = sockets.get_mut::<Socket<'_>>(self.handle);
         match socket.state() {
-            State::TimeWait => return Pumped::Over,
+            State::TimeWait => return self.part(socket, shared),
+            State::Closed if self.parting => return self.part(socket, shared),
             // A reset that is still to be said keeps its other end.
             State::Closed if socket.remote_endpoint().is_none() => return Pumped::Over,
             State::Closed | State::SynReceived | State::Listen => return Pumped::Moved(false),
@@ -225,8 +204,53 @@ impl Relay {
             return Pumped::Moved(true);
         };
         let ended = self.end_up(cx, socket);
+        self.parting = socket.state() == State::LastAck;
         self.note(shared);
         Pumped::Moved(up | down | ended)
+    }
+
+    /// Takes what the guest said last: its end is over.
+    fn part(&mut self, socket: &mut Socket<'_>, shared: &Arc<Shared>) -> Pumped {
+        let held = &mut self.held;
+        let mut take = |bytes: &mut [u8]| {
+            held.extend_from_slice(bytes);
+            (bytes.len(), bytes.len())
+        };
+        while socket.recv(&mut take).is_ok_and(|taken| taken > 0) {}
+        let known = if self.guard.is_some() {
+            self.watch(true, shared)
+        } else {
+            self.cleared = self.held.len();
+            Ok(())
+        };
+        match known {
+            Err(reason) => Pumped::Refused(reason),
+            Ok(()) if self.held.is_empty() => Pumped::Over,
+            Ok(()) => Pumped::Left,
+        }
+    }
+
+    /// Moves what a guest that is gone has left.
+    pub(crate) fn bequeath(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: &mut Way,
+        shared: &Shared,
+    ) -> Pumped {
+        let share = limit.share();
+        let before = self.held.len();
+        let sent = self.send_cleared(cx, share, shared);
+        let moved = before - self.held.len();
+        limit.spent(moved, moved >= share);
+        self.note(shared);
+        match sent {
+            Ok(sent) if !self.held.is_empty() => Pumped::Moved(sent),
+            Ok(_) => {
+                self.host.end(cx);
+                Pumped::Over
+            }
+            Err(_) => Pumped::Over,
+        }
     }
 
     /// From the guest, straight on.
@@ -265,17 +289,15 @@ impl Relay {
         let mut moved = false;
         loop {
             let heard = self.hold(socket, limit);
-            let open = self.is_open();
-            self.judge(shared)?;
-            if !open && self.is_open() {
-                self.come_between(shared)?;
-            }
-            self.release(socket)?;
-            let sent = match self.send_cleared(cx, shared) {
+            self.watch(!socket.may_recv(), shared)?;
+            let sent = match self.send_cleared(cx, usize::MAX, shared) {
                 Ok(sent) => sent,
                 Err(e) => return Ok(Err(e)),
             };
-            if self.is_open() && self.held.is_empty() {
+            if let Some(guard) = self.guard.as_ref().filter(|guard| guard.is_open())
+                && self.held.is_empty()
+            {
+                self.spoken = guard.spoken();
                 (self.guard, self.held) = (None, Vec::new());
                 return Ok(self.up(cx, socket, limit, shared).map(|_| true));
             }
@@ -283,6 +305,29 @@ impl Relay {
                 return Ok(Ok(moved));
             }
             moved = true;
+        }
+    }
+
+    /// Clears what is good of what is held; `all`: the guest has said all.
+    fn watch(&mut self, all: bool, shared: &Arc<Shared>) -> Result<(), Reason> {
+        let open = self.is_open();
+        self.judge(shared)?;
+        self.tire();
+        if !open && self.is_open() {
+            self.come_between(shared)?;
+        }
+        if all { self.release() } else { Ok(()) }
+    }
+
+    /// Lets go what has been unclear for long enough.
+    fn tire(&mut self) {
+        let Some(guard) = self.guard.as_mut().filter(|guard| guard.is_fresh()) else { return };
+        if self.held.is_empty() {
+            return;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= UNCLEAR && guard.tire(&self.held) {
+            self.cleared = self.held.len();
         }
     }
 
@@ -343,17 +388,23 @@ impl Relay {
     }
 
     /// What is held when the guest has said all is judged as it is.
-    fn release(&mut self, socket: &Socket<'_>) -> Result<(), Reason> {
-        let Some(guard) = self.guard.as_ref().filter(|_| !socket.may_recv()) else { return Ok(()) };
+    fn release(&mut self) -> Result<(), Reason> {
+        let Some(guard) = &self.guard else { return Ok(()) };
         guard.end(self.held.get(self.cleared..).unwrap_or_default())?;
         self.cleared = self.held.len();
         Ok(())
     }
 
-    fn send_cleared(&mut self, cx: &mut Context<'_>, shared: &Shared) -> io::Result<bool> {
-        let mut sent = 0;
-        while sent < self.cleared {
-            let bytes = self.held.get(sent..self.cleared).unwrap_or_default();
+    /// Sends so much of what may go at most.
+    fn send_cleared(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+        shared: &Shared,
+    ) -> io::Result<bool> {
+        let (end, mut sent) = (self.cleared.min(most), 0);
+        while sent < end {
+            let bytes = self.held.get(sent..end).unwrap_or_default();
             let Poll::Ready(written) = self.host.poll_write(cx, bytes) else { break };
             sent += written?;
         }

@@ -4,12 +4,25 @@
 //! It is stricter than any server, so that no server sees another request
 //! than it does.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use crate::domain::Domain;
 
 /// The longest head of a request.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
 /// The most fields in one.
 const MAX_FIELDS: usize = 200;
+/// The longest line before a chunk.
+const MAX_CHUNK_LINE: usize = 256;
+/// What no trailer may be.
+const MEANT_FOR_HEADS: [&str; 5] =
+    ["host", "content-length", "transfer-encoding", "upgrade", "http2-settings"];
+/// The methods that are known to anybody.
+const METHODS: &str = "ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LABEL LINK \
+    LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE \
+    NOTIFY OPTIONS ORDERPATCH PATCH POST PRI PROPFIND PROPPATCH PURGE PUT QUERY REBIND \
+    REPORT SEARCH SUBSCRIBE TRACE UNBIND UNCHECKOUT UNLINK UNLOCK UNSUBSCRIBE UPDATE \
+    UPDATEREDIRECTREF VERSION-CONTROL";
 
 /// What comes after a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +36,8 @@ pub(crate) enum Body {
 /// The head of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Whom it asks.
-    pub host: Domain,
+    /// Whom it asks, where it says so by name.
+    pub host: Option<Domain>,
     /// How long it is.
     pub length: usize,
     /// What follows it.
@@ -37,34 +50,77 @@ pub(crate) struct Refused;
 
 /// Whether a stream that begins like this is one of requests; `None`: nobody
 /// can tell yet. Servers are lenient about the first line, so that this is,
-/// too: what is no line of text is none, and what names HTTP is one.
+/// too: what is no word and a space is none, and what names HTTP is one.
 pub(crate) fn is_http(stream: &[u8]) -> Option<bool> {
-    let begin = stream.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
-    let line = stream.get(begin..)?;
-    for (n, byte) in line.iter().enumerate() {
+    let line = first_word(stream);
+    let word = line.iter().take_while(|b| is_token(**b)).count();
+    for (n, byte) in line.iter().enumerate().skip(word) {
         match byte {
             b'\n' => return Some(line[..n].windows(5).any(|w| w.eq_ignore_ascii_case(b"HTTP/"))),
-            b'\r' | b'\t' | b' '.. => {}
+            _ if is_space(*byte) => {}
+            b' '.. if n > word => {}
             _ => return Some(false),
         }
     }
     None
 }
 
-/// Reads the head at the beginning of `bytes`; `None`: there is more to come.
-pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
-    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
-        return if bytes.len() > MAX_HEAD { Err(Refused) } else { begins(bytes).map(|()| None) };
+/// Whether an unfinished stream begins with a method, or with what may become
+/// one.
+pub(crate) fn may_be_method(stream: &[u8]) -> bool {
+    let line = first_word(stream);
+    let end = line.iter().position(|b| !is_token(*b));
+    let word = line.get(..end.unwrap_or(line.len())).unwrap_or_default();
+    let is = |method: &str| {
+        let begins = method.as_bytes().get(..word.len());
+        begins.is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+            && (end.is_none() || word.len() == method.len())
     };
-    let text = bytes.get(..end).and_then(|head| std::str::from_utf8(head).ok()).ok_or(Refused)?;
-    let mut lines = text.split("\r\n");
+    !word.is_empty() && METHODS.split(' ').any(is)
+}
+
+fn first_word(stream: &[u8]) -> &[u8] {
+    let begin = stream.iter().position(|b| !is_space(*b) && *b != b'\n');
+    stream.get(begin.unwrap_or(stream.len())..).unwrap_or_default()
+}
+
+/// What some server takes for a space between words.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b'\t' | 0x0b..=b'\r' | 0x1c..=b' ' | 0x85 | 0xa0)
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Reads the head at the beginning of `bytes`, and empty lines before it;
+/// `None`: there is more to come.
+pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, Refused> {
+    let empty = 2 * bytes.chunks(2).take_while(|line| *line == b"\r\n").count();
+    let text = bytes.get(empty..).unwrap_or_default();
+    let near = bytes.get(empty..bytes.len().min(MAX_HEAD)).unwrap_or_default();
+    let Some(end) = near.windows(4).position(|w| w == b"\r\n\r\n") else {
+        return if bytes.len() > MAX_HEAD { Err(Refused) } else { begins(text).map(|()| None) };
+    };
+    let mut lines = lines(text.get(..end).unwrap_or_default());
     let uri_host = first_line(lines.next().unwrap_or_default())?;
     let fields = Fields::read(lines)?;
-    let host = fields.host.ok_or(Refused)?;
-    if uri_host.is_some_and(|named| named != host) {
+    if uri_host.is_some() && uri_host != fields.host {
         return Err(Refused);
     }
-    Ok(Some(Head { host, length: end + 4, body: fields.body }))
+    let host = fields.host.flatten();
+    Ok(Some(Head { host, length: empty + end + 4, body: fields.body }))
+}
+
+/// Lines as they should end; another end is a part of its line.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.windows(2).position(|w| w == b"\r\n");
+        rest = end.and_then(|end| text.get(end + 2..));
+        text.get(..end.unwrap_or(text.len()))
+    })
 }
 
 /// Refuses a head that is not whole and can become no good one: nobody is to
@@ -76,14 +132,15 @@ fn begins(bytes: &[u8]) -> Result<(), Refused> {
     for (n, line) in lines.enumerate() {
         let line = line.strip_suffix(b"\r").ok_or(Refused)?;
         if n == 0 {
-            first_line(std::str::from_utf8(line).map_err(|_| Refused)?)?;
+            first_line(line)?;
         }
     }
     Ok(())
 }
 
 /// `METHOD target HTTP/1.x`; returns the host that the target names, if any.
-fn first_line(line: &str) -> Result<Option<Domain>, Refused> {
+fn first_line(line: &[u8]) -> Result<Option<Host>, Refused> {
+    let line = std::str::from_utf8(line).map_err(|_| Refused)?;
     let mut words = line.split(' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let (Some(method), Some(target), Some(version), None) = (method, target, version, words.next())
@@ -102,30 +159,36 @@ fn first_line(line: &str) -> Result<Option<Domain>, Refused> {
 }
 
 /// `HOST[:PORT]`, nothing else.
-fn authority(text: &str) -> Result<Domain, Refused> {
-    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
-    port.parse::<u16>().map_err(|_| Refused)?;
-    Domain::parse(host).map_err(|_| Refused)
+fn authority(text: &str) -> Result<Host, Refused> {
+    let end = if text.starts_with('[') { text.find(']').map_or(0, |at| at + 1) } else { 0 };
+    let colon = text.get(end..).and_then(|rest| rest.find(':')).map(|at| end + at);
+    let (host, port) = text.split_at(colon.unwrap_or(text.len()));
+    port.strip_prefix(':').unwrap_or("0").parse::<u16>().map_err(|_| Refused)?;
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = match inside {
+        Some(inside) => inside.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<Ipv4Addr>().is_ok(),
+    };
+    if bare { Ok(None) } else { Domain::parse(host).map(Some).map_err(|_| Refused) }
 }
 
+/// A name, or an address, which is nobody's name.
+type Host = Option<Domain>;
+
 struct Fields {
-    host: Option<Domain>,
+    host: Option<Host>,
     body: Body,
 }
 
 impl Fields {
-    fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, Refused> {
+    fn read<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Result<Self, Refused> {
         let (mut host, mut length, mut chunked) = (None, None, false);
         for (n, line) in lines.enumerate() {
-            let (name, value) = line.split_once(':').ok_or(Refused)?;
-            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-            // A line that goes on, a space before the colon, a lone newline.
-            let odd = value.bytes().any(|b| b < b' ' && b != b'\t' || b == 0x7f);
-            if n > MAX_FIELDS || name.is_empty() || !name.bytes().all(token) || odd {
-                return Err(Refused);
-            }
+            let (name, value) = field(line).filter(|_| n <= MAX_FIELDS).ok_or(Refused)?;
+            // What is not ASCII is no good value where values matter.
+            let value = std::str::from_utf8(value).unwrap_or("\u{fffd}");
             let value = value.trim_matches([' ', '\t']);
-            let twice = match name.to_ascii_lowercase().as_str() {
+            let twice = match name.as_str() {
                 "host" => host.replace(authority(value)?).is_some(),
                 "content-length" => length.replace(number(value)?).is_some(),
                 "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => {
@@ -147,30 +210,59 @@ impl Fields {
     }
 }
 
+/// The name of a field, in small letters, and its value; `None` for a line that
+/// goes on, a space before the colon, a lone newline.
+fn field(line: &[u8]) -> Option<(String, &[u8])> {
+    let colon = line.iter().position(|b| *b == b':')?;
+    let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+    let good = !name.is_empty() && name.iter().all(|b| is_token(*b)) && is_plain(value);
+    good.then(|| (String::from_utf8_lossy(name).to_ascii_lowercase(), value))
+}
+
+/// Whether it is text, in whatever letters.
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|b| matches!(b, b'\t' | b' '..=b'~' | 0x80..))
+}
+
 fn number(text: &str) -> Result<u64, Refused> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or(Refused)
 }
 
 /// Reads the line before a chunk: how long it is itself, and the chunk with
-/// its end. A chunk of no bytes is the last, and no trailers may follow it.
+/// its end. A chunk of no bytes is the last, and comes with its trailers.
 /// `None`: there is more to come.
 pub(crate) fn chunk(bytes: &[u8]) -> Result<Option<(usize, u64)>, Refused> {
-    let line = bytes.get(..bytes.len().min(20)).unwrap_or_default();
+    let line = bytes.get(..bytes.len().min(MAX_CHUNK_LINE)).unwrap_or_default();
     let Some(end) = line.windows(2).position(|w| w == b"\r\n") else {
-        return if bytes.len() >= 20 { Err(Refused) } else { Ok(None) };
+        return if bytes.len() >= MAX_CHUNK_LINE { Err(Refused) } else { Ok(None) };
     };
-    let text = line.get(..end).and_then(|line| std::str::from_utf8(line).ok()).ok_or(Refused)?;
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let size = u64::from_str_radix(text, 16).ok().filter(|_| digits).ok_or(Refused)?;
-    if size > 0 {
-        return size.checked_add(2).map(|size| Some((end + 2, size))).ok_or(Refused);
+    let line = line.get(..end).filter(|line| is_plain(line)).ok_or(Refused)?;
+    let size = line.split(|b| *b == b';').next().unwrap_or_default();
+    let good = (1..=16).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
+    let size = std::str::from_utf8(size).ok().filter(|_| good).ok_or(Refused)?;
+    match u64::from_str_radix(size, 16).map_err(|_| Refused)? {
+        0 => Ok(trailers(bytes, end + 2)?.map(|end| (end, 0))),
+        size => size.checked_add(2).map(|size| Some((end + 2, size))).ok_or(Refused),
     }
-    match bytes.get(end + 2..end + 4) {
-        Some(b"\r\n") => Ok(Some((end + 4, 0))),
-        Some(_) => Err(Refused),
-        None => Ok(None),
+}
+
+/// Where the trailers that begin there end. They say nothing of whose the
+/// request is, and nothing of where it ends.
+fn trailers(bytes: &[u8], begin: usize) -> Result<Option<usize>, Refused> {
+    let mut end = begin;
+    for line in lines(bytes.get(begin..).unwrap_or_default()) {
+        let whole = bytes.get(end + line.len()..end + line.len() + 2).is_some();
+        end += line.len() + 2;
+        match field(line) {
+            _ if end > MAX_HEAD => return Err(Refused),
+            _ if !whole => return Ok(None),
+            _ if line.is_empty() => return Ok(Some(end)),
+            Some((name, _)) if !MEANT_FOR_HEADS.contains(&name.as_str()) => {}
+            _ => return Err(Refused),
+        }
     }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -178,7 +270,8 @@ mod tests {
     use super::*;
 
     fn host(text: &str) -> Result<Option<String>, Refused> {
-        head(text.as_bytes()).map(|head| head.map(|head| head.host.to_string()))
+        head(text.as_bytes())
+            .map(|head| head.and_then(|head| head.host).map(|host| host.to_string()))
     }
 
     #[test]
@@ -186,12 +279,51 @@ mod tests {
         let rows = [
             "GET / HTTP/1.1\r\nHost: A.example.com:80\r\n\r\n",
             "GET http://a.example.com/x HTTP/1.1\r\nHost: a.example.com\r\n\r\n",
+            "\r\n\r\nGET / HTTP/1.1\r\nX: \u{e9}\r\nHost: a.example.com\r\n\r\n",
             "POST /x HTTP/1.0\r\nContent-Length: 3\r\nhost:\ta.example.com \r\n\r\nabc",
         ];
         for row in rows {
             assert_eq!(host(row), Ok(Some("a.example.com".into())), "{row}");
         }
         assert_eq!(host("GET / HTTP/1.1\r\nHost: a."), Ok(None));
+        let empty = head(b"\r\nGET / HTTP/1.1\r\nHost: a.b\r\n\r\n").unwrap().unwrap();
+        assert_eq!(empty.length, 31);
+        let latin = b"GET / HTTP/1.1\r\nX: \xe9\r\nHost: a.example.com\r\n\r\n";
+        assert!(head(latin).unwrap().unwrap().host.is_some());
+    }
+
+    #[test]
+    fn an_address_is_no_name() {
+        for row in ["Host: 10.0.0.1:80", "Host: [2001:db8::1]:80", "Host: [::1]", "X: y"] {
+            let text = format!("GET / HTTP/1.1\r\n{row}\r\n\r\n");
+            assert_eq!(head(text.as_bytes()).unwrap().unwrap().host, None, "{row}");
+        }
+    }
+
+    #[test]
+    fn what_can_begin_no_request_is_known_at_once() {
+        for (text, is) in [
+            (&b"{\"a"[..], Some(false)),
+            (b"GET\0", Some(false)),
+            (b"ruok\n", Some(false)),
+            (b"get /x http/1.1\n", Some(true)),
+            (b" GET\xa0/\xa0HTTP/1.1\n", Some(true)),
+            (b"GET\x0b/ HTTP/1.1\n", Some(true)),
+            (b"JDWP-Handshake", None),
+            (b"GE", None),
+        ] {
+            assert_eq!(is_http(text), is, "{text:?}");
+        }
+        for (text, may) in [
+            ("GE", true),
+            ("get", true),
+            ("GET /", true),
+            ("\r\n", false),
+            ("ruok", false),
+            ("GE /", false),
+        ] {
+            assert_eq!(may_be_method(text.as_bytes()), may, "{text}");
+        }
     }
 
     #[test]
@@ -200,7 +332,6 @@ mod tests {
             "CONNECT evil.example.com:443 HTTP/1.1\r\nHost: a.example.com\r\n\r\n",
             "GET http://evil.example.com/ HTTP/1.1\r\nHost: a.example.com\r\n\r\n",
             "GET http://a.example.com@evil.example.com/ HTTP/1.1\r\nHost: a.example.com\r\n\r\n",
-            "GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a.example.com\r\nHost: evil.example.com\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a.example.com\r\n x: y\r\n\r\n",
             "GET / HTTP/1.1\r\nHost : a.example.com\r\n\r\n",
@@ -209,7 +340,11 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a.example.com\r\nUpgrade: h2c\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a.example.com\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "PRI * HTTP/2.0\r\n\r\n",
-            "\r\nGET / HTTP/1.1\r\n",
+            "\nGET / HTTP/1.1\r\n",
+            "GET /\u{e4} HTTP/1.1\r\nHost: a.example.com\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.example.com\u{a0}\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: \r\n\r\n",
+            "GET http://evil.example.com/ HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n",
             "get / http/1.1\nhost: evil.example.com\n\n",
             "no request\r\n",
             "GET / HTTP/1.1\r\nHost: a.example.com\r\nContent-Length: +3\r\n\r\n",
@@ -228,8 +363,19 @@ mod tests {
         assert_eq!(chunk(b"a\r\n0123456789\r\n"), Ok(Some((3, 12))));
         assert_eq!(chunk(b"0\r\n\r\n"), Ok(Some((5, 0))));
         assert_eq!(chunk(b"0\r\n"), Ok(None));
-        for odd in [&b"0\r\nX: y\r\n"[..], b"-1\r\n", b"1;x\r\n", b"\r\n", b"fffffffffffffffff\r\n"]
-        {
+        assert_eq!(chunk(b"1;x=\"y\"\r\n"), Ok(Some((9, 3))));
+        assert_eq!(chunk(b"0;x\r\nX: y\r\n\r\nGET"), Ok(Some((13, 0))));
+        assert_eq!(chunk(b"0\r\nX: y\r\n"), Ok(None));
+        for odd in [
+            &b"0\r\nHost: y\r\n\r\n"[..],
+            b"0\r\nX: y\nHost: z\r\n\r\n",
+            b"0\r\n y\r\n\r\n",
+            b"1;\nx\r\n",
+            b"1 ;x\r\n",
+            b"-1\r\n",
+            b"\r\n",
+            b"fffffffffffffffff\r\n",
+        ] {
             assert_eq!(chunk(odd), Err(Refused), "{odd:?}");
         }
     }

@@ -1,7 +1,8 @@
 //! Asks the host's name servers.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,15 +21,55 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_SERVERS: usize = 3;
 /// The longest list of servers, in bytes.
 const MAX_LIST: usize = 1 << 10;
+/// The port of a server.
+const DNS: u16 = 53;
+/// Where Linux tells of its interfaces.
+const INTERFACES: &str = "/sys/class/net";
 /// Where the system says who its servers are.
 const SERVERS: &str = "/etc/resolv.conf";
 
 /// The host's name servers, as they are now: a laptop moves.
 pub(crate) fn of_host() -> Vec<SocketAddr> {
-    let text = std::fs::read_to_string(SERVERS).unwrap_or_default();
-    let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let addresses = named.filter_map(|rest| rest.trim().parse::<IpAddr>().ok());
-    addresses.take(MAX_SERVERS).map(|address| (address, 53).into()).collect()
+    listed().0
+}
+
+/// The same, and what stands there as a server and cannot be asked.
+pub(crate) fn listed() -> (Vec<SocketAddr>, Vec<String>) {
+    read(&std::fs::read_to_string(SERVERS).unwrap_or_default())
+}
+
+/// The first word after `nameserver` is a server, as it is for everybody.
+fn read(text: &str) -> (Vec<SocketAddr>, Vec<String>) {
+    let (mut servers, mut odd) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let Some(word) = words.next().filter(|word| *word == "nameserver").and(words.next()) else {
+            continue;
+        };
+        match server(word) {
+            Some(server) => servers.push(server),
+            None => odd.push(word.chars().take(80).collect()),
+        }
+    }
+    servers.truncate(MAX_SERVERS);
+    odd.truncate(MAX_SERVERS);
+    (servers, odd)
+}
+
+fn server(word: &str) -> Option<SocketAddr> {
+    let Some((address, scope)) = word.split_once('%') else {
+        return Some((word.parse::<IpAddr>().ok()?, DNS).into());
+    };
+    let scope = scope.parse().ok().or_else(|| interface(scope))?;
+    Some(SocketAddrV6::new(address.parse().ok()?, DNS, 0, scope).into())
+}
+
+/// The number of an interface, where the system says it.
+fn interface(name: &str) -> Option<u32> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    let good = name.chars().all(plain) && !name.starts_with('.');
+    let path = good.then(|| Path::new(INTERFACES).join(name).join("ifindex"))?;
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Who knows the host's name servers: a sealed process cannot look.
@@ -110,4 +151,35 @@ async fn at_length(
     let mut answer = vec![0; length.into()];
     stream.read_exact(&mut answer).await?;
     Ok(dns::hear(&answer, id, name, kind).unwrap_or(Said::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_is_the_server() {
+        let text = "# nameserver 10.0.0.9\nnameserver 10.99.0.2 # lab\n nameserver\t10.99.0.3\n\
+                    nameservers 10.0.0.8\nnameserver fe80::1%7\nsearch example.com\n";
+        let (servers, odd) = read(text);
+        let said: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(said, ["10.99.0.2:53", "10.99.0.3:53", "[fe80::1%7]:53"]);
+        assert!(odd.is_empty());
+        // The network's process is told so.
+        let told = serde_json::to_vec(&servers).unwrap();
+        assert_eq!(serde_json::from_slice::<Vec<SocketAddr>>(&told).unwrap(), servers);
+    }
+
+    #[test]
+    fn what_is_no_server_is_told() {
+        let (servers, odd) = read("nameserver dns.example.com\nnameserver fe80::1%no-such-card\n");
+        assert_eq!((servers, odd.len()), (Vec::new(), 2));
+        assert_eq!(interface("../../etc"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_interface_has_a_number() {
+        assert_eq!(server("fe80::1%lo").unwrap().to_string(), "[fe80::1%1]:53");
+    }
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::address::{self, Class};
 use crate::domain::Domain;
+use crate::names::HOST_NAME;
 
 /// How a connection is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +161,12 @@ impl Rule {
         }
     }
 
+    /// Whether it shuts names for streams to this port.
+    pub(crate) fn shuts_by_name(&self, port: u16) -> bool {
+        let by_name = matches!(self.target, Target::Name(_) | Target::Suffix(_));
+        by_name && self.deny && self.is_by(Protocol::Tcp) && self.has_port(port)
+    }
+
     /// Whether it is about this port.
     pub fn has_port(&self, port: u16) -> bool {
         let named = !self.ports.is_empty();
@@ -168,9 +175,14 @@ impl Rule {
             Target::Name(_) | Target::Suffix(_) if !self.deny => {
                 WEB.iter().any(|range| range.contains(&port))
             }
-            _ => self.deny || !GUARDED.contains(&(port, self.protocol)),
+            _ => self.deny || !is_guarded(port, self.protocol),
         }
     }
+}
+
+/// Whether a port is open only where a rule names it.
+pub(crate) fn is_guarded(port: u16, protocol: Protocol) -> bool {
+    GUARDED.contains(&(port, protocol))
 }
 
 /// How many characters there are before a byte.
@@ -193,13 +205,17 @@ impl Reader<'_> {
             return Err((at, "a rule has no spaces"));
         }
         let (deny, start) = if self.text.starts_with("deny:") { (true, 5) } else { (false, 0) };
+        if self.text.get(..5).is_some_and(|head| !deny && head.eq_ignore_ascii_case("deny:")) {
+            return Err((0, "'deny:' is written in small letters"));
+        }
         let (protocol, end) = self.protocol();
         let body = self.text.get(start..end).unwrap_or_default();
         if body.is_empty() {
             return Err((start, "there is no name, address or group here"));
         }
         let (target, ports) = Self::split(body).map_err(|(at, why)| (at + start, why))?;
-        let target = Self::target(target).map_err(|(at, why)| (at + start, why))?;
+        let inside = start + usize::from(body.starts_with('['));
+        let target = Self::target(target).map_err(|(at, why)| (at + inside, why))?;
         let ports = match ports {
             Some((at, text)) => Self::ports(text).map_err(|(n, why)| (start + at + n, why))?,
             None => Vec::new(),
@@ -241,12 +257,8 @@ impl Reader<'_> {
         if let Some((_, group)) = Group::ALL.iter().find(|(word, _)| *word == text) {
             return Ok(Target::Group(*group));
         }
-        let address = text.parse::<IpAddr>().map(IpNet::from);
-        if let Ok(net) = address.or_else(|_| text.parse::<IpNet>()) {
-            return Ok(Target::Net(net.trunc()));
-        }
-        if text.contains('/') || text.contains(':') {
-            return Err((0, "this is neither an address nor a network, such as 10.0.0.0/8"));
+        if let Some(net) = Self::net(text)? {
+            return Ok(Target::Net(net));
         }
         let Some(suffix) = text.strip_prefix("*.") else {
             let name = Domain::parse(text).map_err(|at| (at, "this is no part of a name"))?;
@@ -256,6 +268,34 @@ impl Reader<'_> {
         match suffix.labels() {
             0 | 1 => Err((2, "a suffix has two labels or more, as in *.example.com")),
             _ => Ok(Target::Suffix(suffix)),
+        }
+    }
+
+    /// Reads addresses; `None`: it is about a name. What carries an IPv4
+    /// address inside is that, as it is wherever a connection goes.
+    fn net(text: &str) -> Result<Option<IpNet>, Fault> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Some(address::meant(address).into()));
+        }
+        if let Ok(net) = text.parse::<IpNet>() {
+            let hides = address::meant(net.broadcast()) != net.broadcast();
+            let whole = net.prefix_len() == net.max_prefix_len();
+            return match (hides, whole) {
+                (false, _) => Ok(Some(net.trunc())),
+                (true, true) => Ok(Some(address::meant(net.addr()).into())),
+                (true, false) => Err((0, "this hides IPv4 addresses: say their own network")),
+            };
+        }
+        let end = text.find(['/', '%']).unwrap_or(text.len());
+        let (host, rest) = text.split_at(end);
+        match (host.parse::<IpAddr>(), rest.chars().next()) {
+            (Ok(IpAddr::V4(_)), Some('/')) => Err((end + 1, "this is no length, 0 to 32")),
+            (Ok(IpAddr::V6(_)), Some('/')) => Err((end + 1, "this is no length, 0 to 128")),
+            (Ok(_), Some('%')) => Err((end, "a rule is about no interface of this host's")),
+            _ if text.contains(['/', ':']) => {
+                Err((0, "this is neither an address nor a network, such as 10.0.0.0/8"))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -296,7 +336,30 @@ impl Reader<'_> {
             Target::Net(net) if !rule.deny && address::class(net.addr()) == Class::Loopback => {
                 Err("loopback is this host: say host:PORT")
             }
+            Target::Net(net) if !rule.deny && address::is_nobodys(net) => {
+                Err("no connection leads to such an address")
+            }
+            Target::Name(name) | Target::Suffix(name) if !rule.deny => Self::foreign(name),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Names that no name server is asked for.
+const OWN: [&str; 2] = ["localhost", "lampyr.internal"];
+
+impl Reader<'_> {
+    /// Some names lead where no rule about a name does.
+    fn foreign(name: &Domain) -> Result<(), &'static str> {
+        let own = OWN.iter().find(|own| {
+            let above = name.as_str().strip_suffix(**own);
+            above.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        });
+        match own {
+            Some(&"localhost") => Err("localhost is the VM itself: for this host say host:PORT"),
+            Some(_) if name.as_str() == HOST_NAME => Err("for this host say host:PORT"),
+            Some(_) => Err("VMs on one private network need no rule to reach each other"),
+            None => Ok(()),
         }
     }
 }

@@ -1,13 +1,16 @@
 //! What the stack and those who give it orders both look at.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::address::{Class, class};
+use crate::domain::Domain;
 use crate::intercept::Interceptor;
-use crate::ledger::{Denied, Ledger, Position, Traffic};
+use crate::ledger::{Denied, Ledger, Position, Suggestion, Traffic};
 use crate::policy::Policy;
 use crate::resolver::Servers;
 
@@ -72,8 +75,19 @@ impl Shared {
         self.ledger().reach(host, port, proto);
     }
 
-    pub(crate) fn rules(&self) -> Vec<String> {
-        self.ledger().rules()
+    /// Notes that somebody was reached whom these names lead to: a name opens
+    /// public addresses only, and without one the address says it.
+    pub(crate) fn reach_all(&self, names: &[Domain], there: SocketAddr, proto: &'static str) {
+        for name in names {
+            self.reach(name.to_string(), there.port(), proto);
+        }
+        if names.is_empty() || class(there.ip()) != Class::Public {
+            self.reach(there.ip().to_canonical().to_string(), there.port(), proto);
+        }
+    }
+
+    pub(crate) fn suggestion(&self) -> Suggestion {
+        self.ledger().suggestion()
     }
 
     pub(crate) fn position(&self) -> Position {

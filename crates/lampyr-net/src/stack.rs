@@ -8,6 +8,11 @@
 //!
 //! So a guest is connected only to what is connected, and is refused at once.
 
+mod datagram;
+mod enforce;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,16 +35,17 @@ use crate::domain::Domain;
 use crate::entropy;
 use crate::framing::Inbox;
 use crate::gate::{Ends, Heard, aim, hear};
-use crate::guard::{Guard, Need};
+use crate::guard::Guard;
 use crate::ledger::Denied;
-use crate::names::Names;
+use crate::names::{self, Names};
+use crate::opened::Opened;
 use crate::peers::Peers;
-use crate::policy::{Reason, Verdict};
+use crate::policy::Reason;
 use crate::queue::Queue;
 use crate::rate::Limits;
 use crate::reach::{Reach, reach};
-use crate::relay::{Opened, Pumped, Relay};
-use crate::rule::{Flow, Protocol};
+use crate::relay::{Pumped, Relay};
+use crate::rule::Protocol;
 use crate::shared::Shared;
 
 /// The most streams at once.
@@ -60,7 +66,13 @@ const READ: usize = 64 << 10;
 /// How often something may move before others have a turn.
 const ROUNDS: usize = 16;
 
-type Dialled = (Ends, Opened, Option<Guard>, io::Result<TcpStream>);
+/// A stream that we are connecting: its first packet, by what it is open, and
+/// who will watch it.
+struct Held {
+    frame: Vec<u8>,
+    opened: Opened,
+    guard: Option<Guard>,
+}
 
 pub(crate) struct Stack {
     line: UnixStream,
@@ -72,9 +84,10 @@ pub(crate) struct Stack {
     interface: Interface,
     sockets: SocketSet<'static>,
     streams: HashMap<Ends, Relay>,
-    /// First packets of streams that we are connecting.
-    held: HashMap<Ends, Vec<u8>>,
-    dials: JoinSet<Dialled>,
+    /// Those whose guest has said all and is gone.
+    parted: Vec<Relay>,
+    held: HashMap<Ends, Held>,
+    dials: JoinSet<(Ends, io::Result<TcpStream>)>,
     datagrams: Datagrams,
     limits: Limits,
     names: Names,
@@ -105,6 +118,7 @@ impl Stack {
             queue,
             sockets: SocketSet::new(Vec::new()),
             streams: HashMap::new(),
+            parted: Vec::new(),
             held: HashMap::new(),
             dials: JoinSet::new(),
             datagrams: Datagrams::new(),
@@ -179,7 +193,10 @@ impl Stack {
         // A stack without room for what it wants to say waits for that room.
         let room = self.queue.out.has_room();
         let delay = delay.map(|delay| if room { delay.into() } else { Duration::from_secs(1) });
-        let Some(delay) = delay.into_iter().chain(self.limits.wait()).min() else { return true };
+        let now = Instant::now();
+        let waits = self.streams.values().filter_map(|relay| relay.wait(now));
+        let delays = delay.into_iter().chain(self.limits.wait()).chain(waits);
+        let Some(delay) = delays.min() else { return true };
         let at = tokio::time::Instant::now() + delay;
         self.alarm.as_mut().reset(at);
         self.alarm.as_mut().poll(cx).is_pending()
@@ -232,7 +249,9 @@ impl Stack {
             }
             // What belongs to no stream is answered by a reset.
             Heard::Gateway | Heard::Stream(..) => self.queue.heard.push_back(frame.to_vec()),
-            Heard::Datagram(ends, payload) if Card::is_gateway(ends.there.ip()) => {
+            Heard::Datagram(ends, payload)
+                if Card::is_gateway(ends.there.ip()) && ends.there.port() == names::PORT =>
+            {
                 let out = &mut self.queue.out;
                 self.names.ask(ends, payload, out, self.peers.as_ref(), &self.shared);
             }
@@ -244,15 +263,15 @@ impl Stack {
         if self.held.contains_key(&ends) {
             return;
         }
-        let full =
-            self.held.len() >= MAX_DIALS || self.streams.len() + self.held.len() >= MAX_STREAMS;
-        let opened = if full { Err(Reason::TooMany) } else { self.judge(ends.there) };
+        let names = self.names.of(ends.there.ip());
+        let opened =
+            if self.is_full() { Err(Reason::TooMany) } else { self.judge(ends.there, names) };
         match opened {
             Ok((opened, guard)) => {
-                self.held.insert(ends, frame.to_vec());
                 let at_host = SocketAddr::from((Ipv4Addr::LOCALHOST, ends.there.port()));
                 let to = if opened == Opened::Host { at_host } else { ends.there };
-                self.dials.spawn(async move { (ends, opened, guard, dial(to).await) });
+                self.held.insert(ends, Held { frame: frame.to_vec(), opened, guard });
+                self.dials.spawn(async move { (ends, dial(to).await) });
             }
             Err(reason) => {
                 let name = self.names.of(ends.there.ip()).first().map(Domain::to_string);
@@ -262,23 +281,27 @@ impl Stack {
         }
     }
 
+    fn is_full(&self) -> bool {
+        let streams = self.streams.len() + self.parted.len() + self.held.len();
+        self.dials.len() >= MAX_DIALS || streams >= MAX_STREAMS
+    }
+
     /// Whether a stream to there may begin, by what, and who watches it.
-    fn judge(&self, there: SocketAddr) -> Result<(Opened, Option<Guard>), Reason> {
-        let (address, port, protocol) = (there.ip(), there.port(), Protocol::Tcp);
+    fn judge(
+        &self,
+        there: SocketAddr,
+        names: Vec<Domain>,
+    ) -> Result<(Opened, Option<Guard>), Reason> {
+        let (address, port) = (there.ip(), there.port());
         let policy = self.shared.policy();
         if Card::is_gateway(address) {
-            let open = policy.opens_host(port, protocol);
+            let open = policy.opens_host(port, Protocol::Tcp);
             return if open { Ok((Opened::Host, None)) } else { Err(Reason::Host) };
         }
         if self.is_near(address) {
             return Err(Reason::NoPeer);
         }
-        let names = self.names.of(address);
-        let (opened, need) = match policy.judge(&Flow { address, port, protocol, names: &names }) {
-            Verdict::Deny(reason) => return Err(reason),
-            Verdict::ByName(_) => (Opened::Names(names), Need::Name),
-            Verdict::ByAddress(n) => (Opened::Rule(n), Need::Glance),
-        };
+        let (opened, need) = Opened::by(&policy, there, names)?;
         match reach(address) {
             Reach::Here => Err(Reason::Host),
             _ => Ok((opened, Some(Guard::new(need, port)))),
@@ -290,51 +313,14 @@ impl Stack {
         self.peers.as_ref().is_some_and(|peers| peers.is_near(address))
     }
 
-    fn datagram(&mut self, ends: Ends, payload: &[u8]) {
-        let now = Instant::now();
-        if !self.datagrams.knows(&ends) {
-            let reason = match self.may_say(ends.there) {
-                Ok(()) => match self.datagrams.open(ends, now) {
-                    Ok(true) => None,
-                    Ok(false) => Some(Reason::TooMany),
-                    Err(_) => return,
-                },
-                Err(reason) => Some(reason),
-            };
-            if let Some(reason) = reason {
-                let name = self.names.of(ends.there.ip()).first().map(Domain::to_string);
-                return self.shared.deny(Denied::connection(ends.there, name, "udp", reason));
-            }
-            self.shared.opened();
-            let names = self.names.of(ends.there.ip());
-            let address = || ends.there.ip().to_canonical().to_string();
-            let host = names.first().map_or_else(address, Domain::to_string);
-            self.shared.reach(host, ends.there.port(), Protocol::Udp.word());
-        }
-        if self.limits.up.passes(payload.len()) {
-            self.datagrams.send(&ends, payload, now, &self.shared);
-        }
-    }
-
-    /// Whether datagrams to there may go.
-    fn may_say(&self, there: SocketAddr) -> Result<(), Reason> {
-        let names = self.names.of(there.ip());
-        let (address, port, protocol) = (there.ip(), there.port(), Protocol::Udp);
-        match self.shared.policy().judge(&Flow { address, port, protocol, names: &names }) {
-            _ if self.is_near(address) => Err(Reason::NoPeer),
-            Verdict::Deny(reason) => Err(reason),
-            _ if reach(address) == Reach::Here => Err(Reason::Host),
-            _ => Ok(()),
-        }
-    }
-
     /// Lets streams begin that we are connected for, and refuses the others.
     fn dialled(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while let Poll::Ready(Some(done)) = self.dials.poll_join_next(cx) {
             any = true;
-            let Ok((ends, opened, guard, host)) = done else { continue };
-            let Some(frame) = self.held.remove(&ends) else { continue };
+            let Ok((ends, host)) = done else { continue };
+            // Another policy may have ended it meanwhile.
+            let Some(Held { frame, opened, guard }) = self.held.remove(&ends) else { continue };
             if let Ok(host) = host
                 && let Some(handle) = self.listen(ends.there)
             {
@@ -350,7 +336,11 @@ impl Stack {
     }
 
     fn listen(&mut self, there: SocketAddr) -> Option<smoltcp::iface::SocketHandle> {
-        let size = if self.streams.len() < LARGE { LARGE_BUFFER } else { SMALL_BUFFER };
+        let size = if self.streams.len() + self.parted.len() < LARGE {
+            LARGE_BUFFER
+        } else {
+            SMALL_BUFFER
+        };
         let buffer = || SocketBuffer::new(vec![0; size]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
@@ -362,7 +352,7 @@ impl Stack {
 
     /// Moves what can be moved on every stream.
     fn pump(&mut self, cx: &mut Context<'_>) -> bool {
-        let (mut any, mut over) = (false, Vec::new());
+        let (mut any, mut over, mut left) = (false, Vec::new(), Vec::new());
         let all_heard = self.queue.heard.is_empty();
         for (ends, relay) in &mut self.streams {
             // Its first packet was one that the stack could not read. It must
@@ -376,17 +366,37 @@ impl Stack {
                 Pumped::Refused(reason) => {
                     let name = relay.names().first().map(Domain::to_string);
                     self.shared.deny(Denied::connection(relay.there, name, "tcp", reason));
-                    self.sockets.get_mut::<Socket<'_>>(relay.handle).abort();
+                    relay.cut(&mut self.sockets);
                     any = true;
                 }
+                Pumped::Left => left.push(*ends),
                 Pumped::Over => over.push(*ends),
             }
         }
         for ends in over {
-            if let Some(relay) = self.streams.remove(&ends) {
-                self.sockets.remove(relay.handle);
-            }
+            self.remove(&ends);
         }
+        let left: Vec<_> = left.iter().filter_map(|ends| self.remove(ends)).collect();
+        self.parted.extend(left);
+        any | self.pump_parted(cx)
+    }
+
+    fn remove(&mut self, ends: &Ends) -> Option<Relay> {
+        let relay = self.streams.remove(ends)?;
+        self.sockets.remove(relay.handle);
+        Some(relay)
+    }
+
+    /// Moves what guests have said last on streams that are over for them.
+    fn pump_parted(&mut self, cx: &mut Context<'_>) -> bool {
+        let (mut any, limit, shared) = (false, &mut self.limits.up, &self.shared);
+        self.parted.retain_mut(|relay| match relay.bequeath(cx, limit, shared) {
+            Pumped::Moved(moved) => {
+                any |= moved;
+                true
+            }
+            _ => false,
+        });
         any
     }
 
@@ -404,24 +414,6 @@ impl Stack {
             }
         }
         Ok(())
-    }
-
-    /// Ends what a new policy does not allow.
-    fn enforce(&mut self) {
-        let policy = self.shared.policy();
-        for relay in self.streams.values_mut() {
-            if !relay.fits(&policy) {
-                self.sockets.get_mut::<Socket<'_>>(relay.handle).abort();
-            }
-        }
-        let names = &self.names;
-        self.datagrams.keep(|ends| {
-            let (address, port) = (ends.there.ip(), ends.there.port());
-            let names = names.of(address);
-            let flow = Flow { address, port, protocol: Protocol::Udp, names: &names };
-            !matches!(policy.judge(&flow), Verdict::Deny(_))
-        });
-        self.poll();
     }
 }
 

@@ -35,7 +35,18 @@ fn a_bad_rule_is_pointed_at() {
         ("*.com", 3, "a suffix has two labels"),
         ("*", 1, "this is no part of a name"),
         ("a b", 2, "a rule has no spaces"),
-        ("10.0.0.0/33", 1, "this is neither an address"),
+        ("10.0.0.0/33", 10, "this is no length, 0 to 32"),
+        ("deny:[2001:db8::/129]", 18, "this is no length, 0 to 128"),
+        ("fe80::1%eth0", 8, "a rule is about no interface"),
+        ("[::ffff:10.0.0.0/104]", 2, "this hides IPv4 addresses"),
+        ("10.0.0/8", 1, "this is neither an address"),
+        ("DENY:a.example.com", 1, "'deny:' is written in small letters"),
+        ("host.lampyr.internal:80", 1, "for this host say host:PORT"),
+        ("db.lampyr.internal", 1, "VMs on one private network need no rule"),
+        ("localhost:80", 1, "localhost is the VM itself"),
+        ("224.0.0.1:80", 1, "no connection leads"),
+        ("[ff02::/16]:80", 1, "no connection leads"),
+        ("0.0.0.0", 1, "no connection leads"),
         ("https://a.example.com", 7, "this is no port"),
         ("[::1", 1, "this bracket is never closed"),
         ("[2001:db8::1]443", 14, "only ':PORTS' can follow"),
@@ -68,6 +79,11 @@ fn a_rule_reads_as_it_is_written() {
         assert_eq!(Rule::parse(text).expect(text).to_string(), text);
     }
     assert_eq!(Rule::parse("2001:db8::1").unwrap().to_string(), "[2001:db8::1]");
+    // An IPv4 address in disguise is what it hides, in a rule as in a packet.
+    for hidden in ["[::ffff:10.99.0.2]:5000", "[::ffff:10.99.0.2/128]:5000"] {
+        assert_eq!(Rule::parse(hidden).unwrap().to_string(), "10.99.0.2:5000");
+        assert_eq!(judge(hidden, "10.99.0.2", 5000, &[]), Verdict::ByAddress(0));
+    }
 }
 
 #[test]
@@ -115,7 +131,9 @@ fn ways_around_the_resolver_are_named_or_shut() {
     assert_eq!(judge("public", "1.1.1.1", 443, &[]), Verdict::Deny(Reason::HiddenDns));
     assert_eq!(judge("1.1.1.1", "1.1.1.1", 443, &[]), Verdict::ByAddress(0));
     assert_eq!(judge("public:853", "93.184.216.34", 853, &[]), Verdict::ByAddress(0));
-    assert!(matches!(udp("public", 123), Verdict::Deny(_)));
+    assert_eq!(udp("public", 123), Verdict::Deny(Reason::NoRule));
+    assert_eq!(udp("public", 53), Verdict::Deny(Reason::HiddenDns));
+    assert_eq!(udp("public/udp", 853), Verdict::Deny(Reason::HiddenDns));
     assert!(matches!(udp("public/udp", 443), Verdict::Deny(_)));
     assert_eq!(udp("public/udp", 123), Verdict::ByAddress(0));
     assert_eq!(udp("public:443/udp", 443), Verdict::ByAddress(0));

@@ -279,9 +279,15 @@ pub enum Event {
     /// The answer to [`Request::Status`].
     #[n(7)]
     Status(#[n(0)] Status),
-    /// The answer to [`Request::Suggest`].
+    /// The answer to [`Request::Suggest`]: rules, and whether they open a part
+    /// only of what was reached.
     #[n(8)]
-    Rules(#[n(0)] Vec<String>),
+    Rules(
+        #[n(0)] Vec<String>,
+        #[n(1)]
+        #[cbor(default)]
+        bool,
+    ),
     /// The answer to [`Request::Log`] and [`Request::Undo`].
     #[n(9)]
     Points(#[n(0)] Vec<Point>),

@@ -221,6 +221,6 @@ mod tests {
         assert_eq!((&told["error"], &told["output"]), (&json!("timeout"), &json!("said\n")));
         let step = json!({"index": 2, "count": 3, "description": "install", "exit_code": -1});
         assert_eq!(told["step"], step);
-        assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("--step-timeout")));
+        assert!(told["hint"].as_str().is_some_and(|hint| hint.contains("`step_timeout`")));
     }
 }

@@ -195,7 +195,7 @@ mod tests {
         let hint = |error: Error| ApiError::from(error).hint.unwrap();
         assert_eq!(
             hint(Error::SnapshotNeeded { name: name(), by: vec![name()] }),
-            "`force` removes both"
+            "`force` removes all of them"
         );
         let secrets = "`with_secrets` copies it all the same, without their values";
         assert_eq!(hint(Error::HoldsSecrets), secrets);

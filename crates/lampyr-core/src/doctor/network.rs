@@ -24,6 +24,7 @@ pub(super) fn checks(outlook: &Outlook, proxy: Option<&str>) -> Vec<Check> {
         seal(outlook.means),
         authorities(outlook.unverified.as_deref()),
     ];
+    checks.extend((!outlook.odd.is_empty()).then(|| unread(&outlook.odd)));
     checks.extend(proxy.map(ignored));
     checks
 }
@@ -49,6 +50,12 @@ fn names(servers: &[(IpAddr, bool)]) -> Check {
         _ => "each name may take that much longer: leave it out of /etc/resolv.conf",
     };
     warning("net-names", title, &detail, fix)
+}
+
+fn unread(odd: &[String]) -> Check {
+    let detail = format!("/etc/resolv.conf names what cannot be asked: {}", odd.join(", "));
+    let fix = "give each server's address there, and of a local one an interface that exists";
+    warning("net-names-odd", "names for a VM with --net", &detail, fix)
 }
 
 fn ways(v4: bool, v6: bool) -> Check {
@@ -119,7 +126,7 @@ mod tests {
     fn good() -> Outlook {
         let servers = vec![("127.0.0.53".parse().unwrap(), true)];
         let means = Means { landlock: Some(6), filter: Some(true) };
-        Outlook { servers, v4: true, v6: true, means, unverified: None }
+        Outlook { servers, odd: Vec::new(), v4: true, v6: true, means, unverified: None }
     }
 
     /// What is said with this id, where the host is not as it should be.
@@ -152,6 +159,15 @@ mod tests {
         let (severity, detail) = said("net-names", |outlook| outlook.servers.clear());
         assert_eq!(severity, Severity::Warning);
         assert_eq!(detail, "/etc/resolv.conf names no server");
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_asked_is_named() {
+        let (severity, detail) = said("net-names-odd", |outlook| {
+            outlook.odd = vec!["fe80::1%gone".into()];
+        });
+        assert_eq!(severity, Severity::Warning);
+        assert!(detail.ends_with("fe80::1%gone"), "{detail}");
     }
 
     #[test]

@@ -12,7 +12,9 @@ use crate::channel::{Channel, ChannelError};
 use crate::copy::Copy;
 use crate::exec::{Asked, Source, Terms, job, outcome};
 use crate::limits::named_twice;
-use crate::{Command, CopyIn, CopyOut, Error, Outcome, Output, Policy, RunError, files};
+use crate::{
+    Command, CopyIn, CopyOut, Error, Outcome, Output, Policy, RunError, Suggestion, files,
+};
 
 use super::record::{self, Found, SessionRecord};
 use super::socket;
@@ -216,9 +218,9 @@ impl SessionClient {
     }
 
     /// The rules that open what it has reached so far, and nothing else.
-    pub async fn suggest(&self) -> Result<Vec<String>, Error> {
+    pub async fn suggest(&self) -> Result<Suggestion, Error> {
         match self.ask(&Request::Suggest, PATIENCE).await? {
-            Event::Rules(rules) => Ok(rules),
+            Event::Rules(rules, left_out) => Ok(Suggestion { rules, left_out }),
             other => Err(strange(&other)),
         }
     }

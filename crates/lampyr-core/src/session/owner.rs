@@ -466,8 +466,10 @@ impl Session {
 
     pub(super) async fn suggest(&self) -> Event {
         let Some(network) = self.wires().network else { return Event::Failure(no_card()) };
-        let rules = network::suggestion(&network).await;
-        rules.map_or_else(|e| Event::Failure(Error::NetworkEnded(e).to_failure()), Event::Rules)
+        match network::suggestion(&network).await {
+            Ok(suggestion) => Event::Rules(suggestion.rules, suggestion.left_out),
+            Err(e) => Event::Failure(Error::NetworkEnded(e).to_failure()),
+        }
     }
 
     /// Ends the session for a client, and says so when nothing of it is left.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::args::PolicyCommand;
-use crate::core_api::SessionClient;
+use crate::core_api::{SessionClient, Suggestion};
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::settings::{Format, Layers, NewPolicy, policy_file, sid};
@@ -19,6 +19,9 @@ pub(super) fn policy(
         PolicyCommand::Set(args) => super::block_on(set(NewPolicy::resolve(args)?, layers))??,
         PolicyCommand::Suggest(args) => super::block_on(suggest(sid(&args.sid)?, layers))??,
     };
+    if data.get("left_out").is_some() {
+        printer.note("warning: more was reached than is kept: these rules open a part of it");
+    }
     match layers.format(false)? {
         Format::Json => printer.json(&data)?,
         Format::Text => printer.data(text.as_bytes())?,
@@ -45,7 +48,30 @@ async fn set(new: NewPolicy, layers: &Layers<'_>) -> Result<Answer, Failure> {
 
 async fn suggest(sid: String, layers: &Layers<'_>) -> Result<Answer, Failure> {
     let client = SessionClient::connect(layers.home(), &sid).await?;
-    let rules = client.suggest().await?;
+    Ok(suggested(&client.suggest().await?))
+}
+
+/// A policy file.
+fn suggested(suggestion: &Suggestion) -> Answer {
+    let Suggestion { rules, left_out } = suggestion;
+    let mut data = json!({"rules": rules});
     let text = rules.iter().map(|rule| format!("    \"{rule}\",\n")).collect::<String>();
-    Ok((json!({"rules": rules}), format!("rules = [\n{text}]\n")))
+    if *left_out {
+        data["left_out"] = true.into();
+    }
+    (data, format!("rules = [\n{text}]\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suggestion_says_where_it_is_not_whole() {
+        let of = |left_out| Suggestion { rules: vec!["a.b:80".into()], left_out };
+        let (data, text) = suggested(&of(false));
+        assert_eq!(data, json!({"rules": ["a.b:80"]}));
+        assert_eq!(text, "rules = [\n    \"a.b:80\",\n]\n");
+        assert_eq!(suggested(&of(true)).0, json!({"rules": ["a.b:80"], "left_out": true}));
+    }
 }
