@@ -1,5 +1,6 @@
 //! What can go wrong, and what kind of failure that is to a user.
 
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -14,9 +15,9 @@ use lampyr_proto::Failure;
 use lampyr_store::StoreError;
 use lampyr_types::{ErrorKind, Name, Size, Span};
 
-use crate::Usage;
 use crate::build::StepEnd;
 use crate::channel::ChannelError;
+pub use run::RunError;
 
 /// Why a use-case failed.
 #[derive(Debug, thiserror::Error)]
@@ -291,13 +292,6 @@ impl From<OciError> for Error {
     }
 }
 
-impl From<RunError> for Error {
-    fn from(failed: RunError) -> Self {
-        let RunError { kind, message, hint, duration, .. } = failed;
-        Self::Told { kind, message, hint, took: Some(duration) }
-    }
-}
-
 impl From<Failure> for Error {
     fn from(told: Failure) -> Self {
         if told.kind == NO_JOB {
@@ -475,37 +469,4 @@ fn last_words(ended: &Ended) -> Option<String> {
     let panic = lines.clone().find(|line| line.contains("Kernel panic"));
     let line = panic.or_else(|| lines.next())?;
     Some(format!("its last words were: {}", line.chars().take(200).collect::<String>()))
-}
-
-/// A failed run, as every skin shows it.
-#[derive(Debug)]
-pub struct RunError {
-    /// What kind of failure it is.
-    pub kind: ErrorKind,
-    /// One sentence for people.
-    pub message: String,
-    /// A next step, where there is one.
-    pub hint: Option<String>,
-    /// How long the command, or the attempt to start it, took.
-    pub duration: Duration,
-    /// Whether the command had started, so that it may have had effects.
-    pub started: bool,
-    /// What it used, as far as that is known.
-    pub usage: Box<Usage>,
-    /// Whether what was asked for is not there.
-    pub missing: bool,
-}
-
-impl From<Error> for RunError {
-    fn from(e: Error) -> Self {
-        Self {
-            kind: e.kind(),
-            message: e.to_string(),
-            hint: e.hint(),
-            duration: Duration::ZERO,
-            started: false,
-            usage: Box::default(),
-            missing: matches!(e, Error::NoJob(_)),
-        }
-    }
 }

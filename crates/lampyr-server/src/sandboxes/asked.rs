@@ -415,7 +415,10 @@ mod tests {
             (secret("evil.example.com", json!("hunter2222")), "no rule"),
             (secret("1.2.3.4", json!("hunter2222")), "not the name of a host"),
             (json!({"T": {"host": host, "header": "host", "value": "hunter2222"}}), "header"),
-            (json!({"A-B": {"host": host, "value": "hunter2222"}}), "called as no environment variable"),
+            (
+                json!({"A-B": {"host": host, "value": "hunter2222"}}),
+                "called as no environment variable",
+            ),
             (json!({"E": {"host": host, "value": "hunter2222"}}), "both in env and in secrets"),
         ];
         for (secrets, expected) in rows {
