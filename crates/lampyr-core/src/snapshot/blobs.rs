@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::layout::{Descriptor, Kind};
 use crate::Error;
+use crate::clean::entries;
 
 /// No manifest or configuration is longer, in bytes.
 pub(super) const MAX_SMALL: u64 = 4 << 20;
@@ -36,9 +37,13 @@ impl Blobs {
 
     /// All there are.
     pub(super) fn all(&self) -> Result<Vec<Digest>, Error> {
-        let entries = std::fs::read_dir(&self.dir).map_err(at(&self.dir))?;
-        let digest = |name: String| format!("sha256:{name}").parse().ok();
-        Ok(entries.flatten().filter_map(|e| digest(e.file_name().into_string().ok()?)).collect())
+        Ok(entries(&self.dir)?.iter().filter_map(|path| called(path)).collect())
+    }
+
+    /// What somebody began to write who was killed. Nobody else writes while the
+    /// caller holds the lock.
+    pub(super) fn begun(&self) -> Result<Vec<PathBuf>, Error> {
+        Ok(entries(&self.dir)?.into_iter().filter(|path| called(path).is_none()).collect())
     }
 
     /// Keeps small bytes.
@@ -111,6 +116,11 @@ impl Blobs {
     pub(super) fn takes(&self, digest: Digest) -> u64 {
         self.path(digest).metadata().map_or(0, |meta| meta.blocks() * 512)
     }
+}
+
+/// The digest that a blob is called by.
+fn called(path: &Path) -> Option<Digest> {
+    format!("sha256:{}", path.file_name()?.to_str()?).parse().ok()
 }
 
 /// The digest of a file. Its holes count as the zeros that they are, but are

@@ -1,6 +1,6 @@
 //! What no snapshot needs any more.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lampyr_image::Image;
 use lampyr_oci::Digest;
@@ -9,7 +9,7 @@ use lampyr_store::{Lock, Store};
 use super::blobs::Blobs;
 use super::layout::Index;
 use super::{IN_USE, LOCK, dir, in_use, read};
-use crate::clean::{Cleaned, remove};
+use crate::clean::{Cleaned, entries, remove};
 use crate::template::Present;
 use crate::{Error, template};
 
@@ -53,6 +53,13 @@ fn take_away(
     cleaned: &mut Cleaned,
 ) -> Result<(), Error> {
     let blobs = Blobs::new(dir)?;
+    // The index is written beside itself, too.
+    let is_begun = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp"))
+    };
+    for path in blobs.begun()?.into_iter().chain(entries(dir)?.into_iter().filter(is_begun)) {
+        remove(&path, "part of a snapshot", dry_run, cleaned)?;
+    }
     let Some(needs) = Needs::of(store, &blobs, index, present)? else {
         return Ok(());
     };

@@ -204,3 +204,16 @@ fn a_damaged_blob_is_replaced_by_the_same_one_that_is_whole() {
         blobs.verified(&part).unwrap();
     }
 }
+
+#[test]
+fn what_was_being_written_when_its_writer_was_killed_goes() {
+    let home = Home::new();
+    let begun = [home.dir.join("blobs/sha256/.tmpA1b2C3"), home.dir.join(".tmpD4e5F6")];
+    for path in &begun {
+        fs::write(path, "half").unwrap();
+    }
+    let cleaned = clean(&home.path(), None, false).unwrap();
+    assert_eq!(cleaned.items.len(), begun.len());
+    assert!(begun.iter().all(|path| !path.exists()));
+    assert!(home.blobs().read(home.digest("top")).is_ok(), "what is whole stays");
+}
